@@ -1,0 +1,33 @@
+"""Random draws that depend on what they are for, and on nothing that ran before.
+
+Global generators carry hidden state: a resumed run, another thread order or one more draw
+somewhere gives other numbers. Here every draw is derived from the seed and its purpose, such as
+``generator(seed, "augment", epoch, step)``.
+"""
+
+import hashlib
+
+import numpy as np
+
+
+def generator(seed: int, *purpose: str | int) -> np.random.Generator:
+    """Return the generator for one purpose.
+
+    Args:
+        seed: ``seed`` of params.yaml, 0 or more.
+        *purpose: names and counters that say what the draws are for.
+
+    Returns:
+        A NumPy generator: the same for the same arguments, independent of all others.
+    """
+    return np.random.default_rng(np.random.SeedSequence([seed, *map(_entropy, purpose)]))
+
+
+def derive(seed: int, *purpose: str | int) -> int:
+    """Return an integer seed in [0, 2**31) for a library that wants one (Keras)."""
+    return int(generator(seed, *purpose).integers(2**31))
+
+
+def _entropy(part: str | int) -> int:
+    """Map a part of a purpose to an integer of 64 bits, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(repr(part).encode()).digest()[:8], "big")
