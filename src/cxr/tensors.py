@@ -1,0 +1,113 @@
+"""Cache every X-ray as grey uint8 pixels of one size, in one array that is memory-mapped.
+
+One channel and one byte a pixel: three times smaller than RGB, twelve times than float32. All else
+(float, RGB, augmentation, the backbone's preprocessing) happens inside the model.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw
+
+from cxr import archive, manifest, params
+from cxr.errors import InputError
+from cxr.params import CLASSES
+
+SMOOTH = Image.Resampling.BILINEAR  # Pillow averages over what one pixel covers: no aliasing
+SHEET_SIDE = 160  # pixels of an X-ray in the contact sheet
+
+
+def build(
+    archive_path: Path, split: pd.DataFrame, size: int, settings: params.Tensors, folder: Path
+) -> None:
+    """Decode and resize every image of a manifest into ``folder``.
+
+    Args:
+        archive_path: the zip.
+        split: the manifest with splits; the array's rows are in its order.
+        size: side of the squares in pixels.
+        settings: how a film becomes a square.
+        folder: gets ``images.npy`` (uint8 [n, size, size]), ``index.csv`` (id, label, split,
+            patient) and ``contact_sheet.png``.
+
+    Raises:
+        InputError: an image can no longer be read: the archive has changed since the split.
+    """
+    square = {"squash": squash, "letterbox": letterbox, "center_crop": center_crop}[settings.resize]
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=".part.", dir=folder))
+    try:
+        images = np.lib.format.open_memmap(
+            beside / "images.npy", mode="w+", dtype="uint8", shape=(len(split), size, size)
+        )
+        with archive.open_zip(archive_path) as opened:
+
+            def cache(row: tuple[int, str]) -> None:
+                place, path = row
+                try:
+                    grey, _ = manifest.decode(archive.read(opened, path))
+                except InputError as error:
+                    message = f"{path} in {archive_path}: {error}; run `dvc repro -f split`"
+                    raise InputError(message) from error
+                images[place] = square(grey, size)
+
+            manifest.in_threads(cache, enumerate(split["path"]), f"caching at {size} x {size}")
+        images.flush()
+        contact_sheet(images, split).save(beside / "contact_sheet.png")
+        for name in ("images.npy", "contact_sheet.png"):
+            (beside / name).replace(folder / name)
+        manifest.write(split[["id", "label", "split", "patient"]], folder / "index.csv")
+    finally:
+        shutil.rmtree(beside)
+
+
+def squash(grey: np.ndarray, size: int) -> np.ndarray:
+    """Stretch uint8 [height, width] to [size, size]; the aspect is lost."""
+    return np.asarray(Image.fromarray(grey).resize((size, size), SMOOTH))
+
+
+def letterbox(grey: np.ndarray, size: int) -> np.ndarray:
+    """Fit uint8 [height, width] into [size, size]; what is left over is black, on both sides."""
+    height, width = grey.shape
+    scale = size / max(height, width)
+    inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = np.asarray(Image.fromarray(grey).resize(inner, SMOOTH))
+    square = np.zeros((size, size), dtype="uint8")
+    top, left = (size - small.shape[0]) // 2, (size - small.shape[1]) // 2
+    square[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return square
+
+
+def center_crop(grey: np.ndarray, size: int) -> np.ndarray:
+    """Cut the middle square out of uint8 [height, width] and bring it to [size, size]."""
+    side = min(grey.shape)
+    top, left = (grey.shape[0] - side) // 2, (grey.shape[1] - side) // 2
+    return squash(grey[top : top + side, left : left + side], size)
+
+
+def contact_sheet(images: np.ndarray, split: pd.DataFrame, columns: int = 4) -> Image.Image:
+    """Show cached X-rays to look at: a row a split and class, each with its id.
+
+    Args:
+        images: uint8 [n, size, size].
+        split: its rows, with id, label and split.
+        columns: X-rays a row, spread evenly over those that there are.
+    """
+    caption = 14
+    rows = [(s, c) for s in params.SPLITS for c in range(len(CLASSES))]
+    sheet = Image.new(
+        "L", (columns * (SHEET_SIDE + 8) + 8, len(rows) * (SHEET_SIDE + caption + 8) + 8), 255
+    )
+    draw = ImageDraw.Draw(sheet)
+    for line, (side, label) in enumerate(rows):
+        found = np.flatnonzero((split["split"] == side) & (split["label"] == label))
+        spread = np.linspace(0, len(found) - 1, min(columns, len(found))).astype(int)
+        for column, place in enumerate(found[spread]):
+            x, y = 8 + column * (SHEET_SIDE + 8), 8 + line * (SHEET_SIDE + caption + 8)
+            shown = Image.fromarray(images[place]).resize((SHEET_SIDE, SHEET_SIDE), SMOOTH)
+            sheet.paste(shown, (x, y + caption))
+            draw.text((x, y), f"{side} {split['id'].iloc[place].split('/')[-1]}"[:27], fill=0)
+    return sheet
