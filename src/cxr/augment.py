@@ -1,0 +1,136 @@
+"""Random affine augmentation: six draws an image, one matrix, one interpolation, on the device.
+
+ImageDataGenerator, which the published systems use, interpolates image by image on the CPU (69
+images/s at 224 x 224 on two cores); a chain of Keras's random layers interpolates once a layer (54
+images/s). Here rotation, shift, shear, zoom and flip are composed into one matrix first, on the
+host, and the grey X-ray is interpolated once (1,162 images/s, same machine: shared FACTS,
+``benchmarks/augmentation.py``).
+
+The draws come from (seed, phase, epoch, step) and from nothing else, so that a batch can be drawn
+again, in any order and on any backend.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from cxr import params, seeding
+
+DRAWS = ("theta", "tx", "ty", "shear", "zx", "zy", "flip")
+
+
+def draw(
+    settings: params.Augmentation,
+    shape: tuple[int, int],
+    count: int,
+    seed: int,
+    *purpose: str | int,
+) -> np.ndarray:
+    """Draw the parameters of ``count`` affine maps.
+
+    Args:
+        settings: the ranges.
+        shape: height and width of the images in pixels, which shifts are parts of.
+        count: how many images.
+        seed: ``seed`` of params.yaml.
+        *purpose: what the draws are for: phase, epoch, step.
+
+    Returns:
+        float64 [count, 7], the columns of :data:`DRAWS`: rotation in degrees; shifts along x and y
+        in pixels; shear in degrees; zooms along x and y (a factor: above 1 shows more, smaller);
+        flip, 0 or 1.
+
+        ImageDataGenerator names its shifts likewise but, since its matrix is exchanged between rows
+        and columns, moves images sideways by ``height_shift_range`` (tried, Keras 3.15). Here
+        ``width_shift`` is along the width.
+    """
+    height, width = shape
+    zoom = settings.zoom
+    low_high = np.array(
+        [
+            (-settings.rotation, settings.rotation),
+            (-settings.width_shift * width, settings.width_shift * width),
+            (-settings.height_shift * height, settings.height_shift * height),
+            (-settings.shear, settings.shear),
+            (1 - zoom, 1 + zoom),
+            (1 - zoom, 1 + zoom),
+        ]
+    )
+    unit = seeding.generator(seed, "augment", *purpose).random((count, len(DRAWS)))
+    ranged = low_high[:, 0] + unit[:, :6] * (low_high[:, 1] - low_high[:, 0])
+    flip = (unit[:, 6] < 0.5) & settings.horizontal_flip
+    return np.column_stack([ranged, flip])
+
+
+def matrices(draws: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Compose each row of draws into one matrix about the image's centre.
+
+    The order is ImageDataGenerator's: rotation, shift, shear, zoom, and the flip last.
+
+    Args:
+        draws: [count, 7], as :func:`draw` gives them.
+        shape: height and width of the images in pixels.
+
+    Returns:
+        float64 [count, 3, 3]: from (x, y, 1) of an output pixel to (x, y, 1) of the input.
+    """
+    theta, tx, ty, shear, zx, zy, flip = draws.T
+    theta, shear = np.deg2rad(theta), np.deg2rad(shear)
+    rotation = _matrix(np.cos(theta), -np.sin(theta), 0, np.sin(theta), np.cos(theta), 0)
+    shift = _matrix(1, 0, tx, 0, 1, ty)
+    shearing = _matrix(1, -np.sin(shear), 0, 0, np.cos(shear), 0)
+    zooming = _matrix(zx, 0, 0, 0, zy, 0)
+    x, y = (shape[1] - 1) / 2, (shape[0] - 1) / 2
+    to_centre, from_centre = _matrix(1, 0, -x, 0, 1, -y), _matrix(1, 0, x, 0, 1, y)
+    mirror = _matrix(1 - 2 * flip, 0, flip * (shape[1] - 1), 0, 1, 0)
+    return from_centre @ rotation @ shift @ shearing @ zooming @ to_centre @ mirror
+
+
+def transforms(matrices: np.ndarray) -> np.ndarray:
+    """Return [count, 3, 3] matrices as the float32 [count, 8] that the layer takes."""
+    return matrices.reshape(-1, 9)[:, :8].astype("float32")
+
+
+@keras.saving.register_keras_serializable(package="cxr")
+class AffineAugmentation(keras.layers.Layer):
+    """Map each image of a batch by an affine map of its own; the fill mode is nearest.
+
+    Call arguments:
+        inputs: a pair: images [batch, height, width, channels], any dtype, and transforms
+            float32 [batch, 8] from :func:`transforms`.
+
+    Returns:
+        Images of the same shape, float32 whatever the policy: bfloat16 would round pixels before
+        the backbone has seen them.
+
+    Example:
+        >>> settings = params.load().systems["vgg16_transfer"].augmentation
+        >>> drawn = draw(settings, (224, 224), 62, 0, "train", 3, 17)
+        >>> AffineAugmentation()([images, transforms(matrices(drawn, (224, 224)))])
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32"} | kwargs)
+        # TensorFlow's kernel for the map is not one that XLA can compile; JAX's is.
+        self.supports_jit = keras.backend.backend() != "tensorflow"
+
+    def call(self, inputs: tuple[Any, Any]) -> Any:
+        images, transforms = inputs
+        return ops.image.affine_transform(
+            ops.cast(images, self.compute_dtype),
+            transforms,
+            interpolation="bilinear",
+            fill_mode="nearest",
+            data_format="channels_last",
+        )
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[0]
+
+
+def _matrix(*six: Any) -> np.ndarray:
+    """Stack an affine matrix's six free numbers, each one or [count], to [count, 3, 3]."""
+    rows = np.stack(np.broadcast_arrays(*np.atleast_1d(*six), 0, 0, 1)[:9], axis=-1)
+    return rows.reshape(-1, 3, 3).astype("float64")

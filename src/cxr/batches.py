@@ -1,0 +1,144 @@
+"""Batches of cached X-rays for Keras: shuffled and augmented to train on, in order to judge by."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from cxr import augment, params, seeding
+from cxr.errors import InputError
+
+
+def open_cache(folder: Path) -> tuple[np.ndarray, pd.DataFrame]:
+    """Open the X-rays that the preprocess stage cached; no pixel is read yet.
+
+    Args:
+        folder: ``tensors/<size>``.
+
+    Returns:
+        Images uint8 [n, size, size], memory-mapped, and row by row their id, label (0 or 1), split
+        and patient.
+
+    Raises:
+        InputError: where the two files are not there or do not belong together.
+    """
+    for name in ("images.npy", "index.csv"):
+        if not (folder / name).is_file():
+            message = f"{folder / name} is missing: run `dvc repro preprocess@{folder.name}`"
+            raise InputError(message)
+    images = np.load(folder / "images.npy", mmap_mode="r")
+    index = pd.read_csv(folder / "index.csv", dtype={"id": str, "patient": str})
+    if len(images) != len(index):
+        message = (
+            f"{folder}: images.npy has {len(images)} X-rays, index.csv {len(index)} rows: "
+            f"run `dvc repro -f preprocess@{folder.name}`"
+        )
+        raise InputError(message)
+    return images, index
+
+
+class Ordered(keras.utils.PyDataset):
+    """Every X-ray once, in the order of the rows; the last batch may be smaller.
+
+    Args:
+        images: uint8 [n, size, size], memory-mapped or not.
+        labels: [n], 0 or 1.
+        rows: which of the n to give, in which order.
+        batch_size: images a batch.
+        with_transforms: give, beside the images, identity maps for a model that augments.
+
+    Each batch is (inputs, labels): inputs uint8 [batch, size, size, 1], or that and transforms
+    float32 [batch, 8]; labels float32 [batch, 1].
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        rows: np.ndarray,
+        batch_size: int,
+        with_transforms: bool = False,
+    ) -> None:
+        super().__init__()
+        self.images, self.labels, self.rows = images, labels, rows
+        self.batch_size, self.with_transforms = batch_size, with_transforms
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __getitem__(self, step: int) -> tuple[Any, np.ndarray]:
+        rows = self.rows_of(step)
+        images = self.images[rows][..., np.newaxis]
+        labels = self.labels[rows].astype("float32")[:, np.newaxis]
+        if self.with_transforms:
+            return (images, augment.transforms(self.matrices(step, len(rows)))), labels
+        return images, labels
+
+    def rows_of(self, step: int) -> np.ndarray:
+        """Return the rows of one batch."""
+        return self.rows[step * self.batch_size : (step + 1) * self.batch_size]
+
+    def matrices(self, step: int, count: int) -> np.ndarray:
+        """Return [count, 3, 3], one map an image: the identity."""
+        return np.tile(np.eye(3), (count, 1, 1))
+
+
+class Shuffled(Ordered):
+    """One epoch's batches to train on: a new order and new augmentation each epoch.
+
+    Only whole batches, int(n / batch) a phase's epoch, as the published systems count their steps;
+    which images are left over changes with the epoch. Order and draws come from (seed, phase,
+    epoch, step): Keras may ask for the batches in any order, and a run may begin at any epoch.
+
+    Args:
+        images, labels, rows, batch_size: as for :class:`Ordered`.
+        augmentation: ranges of the random maps; None for none.
+        seed: ``seed`` of params.yaml.
+        phase: name of the phase.
+        epoch: the first epoch, from 0; Keras moves it on by calling ``on_epoch_end``.
+
+    Raises:
+        InputError: where there are fewer images than one batch.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        rows: np.ndarray,
+        batch_size: int,
+        augmentation: params.Augmentation | None,
+        seed: int,
+        phase: str,
+        epoch: int,
+    ) -> None:
+        super().__init__(images, labels, rows, batch_size, augmentation is not None)
+        if len(rows) < batch_size:
+            message = (
+                f"batch_size is {batch_size}, but there are only {len(rows)} images to train on: "
+                f"give a batch_size of at most {len(rows)}"
+            )
+            raise InputError(message)
+        self.augmentation, self.seed, self.phase, self.epoch = augmentation, seed, phase, epoch
+
+    def __len__(self) -> int:
+        return len(self.rows) // self.batch_size
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+
+    def rows_of(self, step: int) -> np.ndarray:
+        draws = seeding.generator(self.seed, "order", self.phase, self.epoch)
+        order = draws.permutation(len(self.rows))
+        return self.rows[order[step * self.batch_size : (step + 1) * self.batch_size]]
+
+    def matrices(self, step: int, count: int) -> np.ndarray:
+        if self.augmentation is None:
+            return super().matrices(step, count)
+        shape = self.images.shape[1:3]
+        purpose = (self.phase, self.epoch, step)
+        return augment.matrices(
+            augment.draw(self.augmentation, shape, count, self.seed, *purpose), shape
+        )

@@ -1,0 +1,84 @@
+"""The device that Keras computes on, and the precision that suits it."""
+
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import keras
+
+from cxr import params
+from cxr.errors import InputError
+
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # weights stay float32 in both
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the computing is done on.
+
+    Attributes:
+        name: the model, such as ``NVIDIA H100 80GB HBM3``.
+        kind: ``gpu`` or ``cpu``.
+        bfloat16: whether it has fast bfloat16 matrix units.
+    """
+
+    name: str
+    kind: str
+    bfloat16: bool
+
+
+def find() -> Device:
+    """Return the device that Keras's backend will use."""
+    if not keras.distribution.list_devices("gpu"):
+        # bfloat16 on CPUs without matrix tiles (AMX) is half as fast as float32, or worse.
+        return Device(_cpu_name(), "cpu", bfloat16=False)
+    name, capability = _nvidia()
+    # Tensor cores take bfloat16 from compute capability 8.0 (Ampere) on.
+    return Device(name, "gpu", bfloat16=capability >= 8.0)
+
+
+def policy(settings: params.Training, device: Device) -> str:
+    """Return the Keras dtype policy for ``training.precision`` on a device.
+
+    Raises:
+        InputError: ``training.require_gpu`` is set and there is no GPU.
+    """
+    if settings.require_gpu and device.kind != "gpu":
+        message = (
+            f"training.require_gpu is true, but Keras ({keras.backend.backend()}) sees no GPU, "
+            f"only {device.name}. Install the extra `gpu` and a driver, or set "
+            "training.require_gpu to false to train on the CPU"
+        )
+        raise InputError(message)
+    if settings.precision != "auto":
+        return POLICIES[settings.precision]
+    return POLICIES["bfloat16" if device.bfloat16 else "float32"]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results may depend on."""
+    backend = keras.backend.backend()
+    packages = ("keras", backend, "numpy", "pillow", "scikit-learn")
+    return {"python": platform.python_version()} | {p: metadata.version(p) for p in packages}
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:  # not Linux
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _nvidia() -> tuple[str, float]:
+    """Ask the driver for the first GPU's name and compute capability; 0 where it can't tell."""
+    if shutil.which("nvidia-smi") is None:
+        return "GPU", 0.0
+    query = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
+    name, _, capability = answer.stdout.partition("\n")[0].partition(",")
+    return name.strip() or "GPU", float(capability or 0)

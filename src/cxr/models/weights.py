@@ -1,0 +1,179 @@
+"""Weights of a backbone: from Keras's ImageNet, from a file, or none; checked layer by layer."""
+
+import json
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from cxr import atomic, hashing, params
+from cxr.errors import InputError
+from cxr.models import backbones
+
+FILE = "backbone.weights.h5"
+NOTE = "weights.json"
+
+Arrays = dict[str, list[np.ndarray]]
+
+log = logging.getLogger(__name__)
+
+
+def resolve(system: params.System, folder: Path) -> dict[str, Any]:
+    """Bring a system's initial weights into ``folder``, which is all that training reads.
+
+    Args:
+        system: its ``weights`` is ``imagenet``, a path to a Keras weights file, or None.
+        folder: gets ``weights.json`` and, where there are weights, ``backbone.weights.h5``.
+
+    Returns:
+        What ``weights.json`` says: ``weights``, ``backbone``, ``sha256`` (None for random).
+
+    Raises:
+        InputError: the file is missing or does not fit the backbone; ImageNet's weights cannot be
+            fetched.
+    """
+    backbone = backbones.get(system)
+    note: dict[str, Any] = {"backbone": system.backbone, "weights": system.weights, "sha256": None}
+    if system.weights is None:
+        log.info("weights: null, so the backbone starts from random weights")
+    else:
+        with atomic.replacing(folder / FILE) as beside:
+            if system.weights == "imagenet":
+                _fetch_imagenet(backbone, system.backbone, beside)
+            else:
+                source = Path(system.weights)
+                if not source.is_file():
+                    message = (
+                        f"weights {source} is not a file: give `imagenet`, null, or the path of a "
+                        f"weights file (.weights.h5 or .h5) for backbone {system.backbone}"
+                    )
+                    raise InputError(message)
+                shutil.copyfile(source, beside)
+                note["weights"] = source.name  # no path of this machine in an output
+            check(read(beside, system.weights), _standalone(backbone), system.weights)
+        note["sha256"] = hashing.file_sha256(folder / FILE)
+    atomic.write_text(folder / NOTE, json.dumps(note, indent=2) + "\n")
+    return note
+
+
+def initial(folder: Path) -> Arrays | None:
+    """Read what :func:`resolve` left in a folder: weights layer by layer, or None for random.
+
+    Raises:
+        InputError: the folder holds no note, so that nobody can tell which weights are meant.
+    """
+    if not (folder / NOTE).is_file():
+        message = f"{folder / NOTE} is missing: run `dvc repro weights@{folder.name}`"
+        raise InputError(message)
+    note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    return None if note["sha256"] is None else read(folder / FILE)
+
+
+def read(path: Path, name: str | None = None) -> Arrays:
+    """Read a weights file into memory, layer by layer.
+
+    Args:
+        path: HDF5, as Keras 3 (``.weights.h5``) or earlier Keras (``.h5``) writes it.
+        name: what to call it in an error; its path where not given.
+
+    Returns:
+        For each layer that has weights, its name and its arrays in Keras's order.
+
+    Raises:
+        InputError: where it is not such a file.
+    """
+    name = name or str(path)
+    try:
+        with h5py.File(path, "r") as file:
+            arrays = _read_legacy(file) if "layer_names" in file.attrs else _read_keras3(file)
+    except (OSError, KeyError) as error:
+        message = f"weights {name}: cannot be read as an HDF5 weights file ({error})"
+        raise InputError(message) from error
+    if not arrays:
+        message = f"weights {name}: holds no layer: give a file that Keras's save_weights wrote"
+        raise InputError(message)
+    return arrays
+
+
+def check(arrays: Arrays, model: keras.Model, name: str) -> None:
+    """Refuse weights that are not exactly those of ``model``, and name the layers at fault.
+
+    Raises:
+        InputError: where a layer is missing, left over, or of another shape.
+    """
+    wanted = {
+        layer.name: [w.shape for w in layer.weights] for layer in model.layers if layer.weights
+    }
+    found = {layer: [array.shape for array in held] for layer, held in arrays.items()}
+    faults = [
+        (f"lacks {_few(wanted.keys() - found.keys())}", wanted.keys() - found.keys()),
+        (f"has besides {_few(found.keys() - wanted.keys())}", found.keys() - wanted.keys()),
+    ]
+    shapes = [n for n in wanted if n in found and [*map(tuple, wanted[n])] != found[n]]
+    if shapes:
+        first = shapes[0]
+        faults.append((f"has {first} as {found[first]} instead of {wanted[first]}", set(shapes)))
+    said = [text for text, layers in faults if layers]
+    if said:
+        message = (
+            f"weights {name} are of another architecture than {model.name}: it {', '.join(said)}"
+        )
+        raise InputError(message)
+
+
+def put(arrays: Arrays, model: keras.Model) -> None:
+    """Set the arrays of each layer named in ``arrays``; the model may have further layers."""
+    for layer, held in arrays.items():
+        model.get_layer(layer).set_weights(held)
+
+
+def _standalone(backbone: backbones.Backbone) -> keras.Model:
+    """Build the backbone alone, for its layers' names and shapes; convolutions have no size."""
+    image = keras.Input((None, None, 3))
+    return keras.Model(image, backbone.layers_on(image), name="the backbone")
+
+
+def _fetch_imagenet(backbone: backbones.Backbone, name: str, path: Path) -> None:
+    try:
+        model = backbone.imagenet()
+    except Exception as error:  # Keras raises a bare Exception for every failure of its download
+        message = (
+            f"cannot fetch the ImageNet weights of {name}: {error}. They need the network once; "
+            "or give a file by hand: -S systems.<system>.weights=/absolute/path.weights.h5, "
+            "or train from random weights: -S systems.<system>.weights=null"
+        )
+        raise InputError(message) from error
+    # Keras insists on the suffix that ``path`` may not have.
+    with tempfile.TemporaryDirectory(dir=path.parent) as beside:
+        saved = Path(beside) / FILE
+        model.save_weights(saved)
+        saved.replace(path)
+
+
+def _read_keras3(file: h5py.File) -> Arrays:
+    found: Arrays = {}
+
+    def visit(_: str, node: h5py.Group | h5py.Dataset) -> None:
+        # A layer's variables lie in a group `vars`, which carries the layer's name.
+        if isinstance(node, h5py.Group) and "name" in node.attrs and len(node):
+            found[str(node.attrs["name"])] = [node[key][()] for key in sorted(node, key=int)]
+
+    file.visititems(visit)
+    return found
+
+
+def _read_legacy(file: h5py.File) -> Arrays:
+    text = [n.decode() if isinstance(n, bytes) else n for n in file.attrs["layer_names"]]
+    held = {n: [file[n][w][()] for w in file[n].attrs["weight_names"]] for n in text}
+    return {name: arrays for name, arrays in held.items() if arrays}
+
+
+def _few(names: Any) -> str:
+    """List up to three names and count the rest."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:3]) + (f" and {len(ordered) - 3} more" if len(ordered) > 3 else "")
