@@ -63,8 +63,7 @@ bench: setup ## measure what README's figures claim
 	python -m benchmarks.augmentation
 
 ui: setup ## start the MLflow UI
-	mlflow server --host 127.0.0.1 --port $(PORT) \
-		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+	@python -m stages.ui --port $(PORT)
 
 sync: setup ## send to MLflow the runs that it lacks, from the outputs
 	python -m stages.sync

@@ -1,0 +1,415 @@
+"""The pictures of a report: learning curves, ROC, precision-recall, confusion, AUC intervals.
+
+Each function returns a figure; :func:`save` writes it as PNG, :func:`svg` gives it for a page,
+where it takes the page's font and its light or dark colours. The same inputs give the same bytes.
+"""
+
+import html
+import io
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from cxr import atomic, params
+
+PAPER = "#ffffff"
+INK = "#1c2430"
+MUTED = "#5c6773"
+LINE = "#d3d9e0"
+# One for each system, in their order; at least 4.5 : 1 on white, and told apart by colour-blind
+# readers with the help of the names that always stand beside them.
+COLOURS = ("#1f5fa8", "#b8500c", "#2e7a4c", "#7b4aa3", "#a8324a", "#0f7580", "#76650f", "#565f6b")
+# What stands for each colour on dark paper: a page defines them as CSS variables.
+DARK = {
+    PAPER: "#14181e",
+    INK: "#e7eaee",
+    MUTED: "#a3adb8",
+    LINE: "#39424d",
+    "#1f5fa8": "#7fb3ee",
+    "#b8500c": "#f0a067",
+    "#2e7a4c": "#78c896",
+    "#7b4aa3": "#c39fe6",
+    "#a8324a": "#f08ea2",
+    "#0f7580": "#66c3cc",
+    "#76650f": "#d3bf62",
+    "#565f6b": "#b4bec9",
+}
+_ROLES = {PAPER: "paper", INK: "ink", MUTED: "muted", LINE: "line"}
+VARIABLES = _ROLES | {colour: f"system-{place}" for place, colour in enumerate(COLOURS)}
+
+CORNER = 0.95  # the AUC from which on a ROC curve is all in its corner
+
+_STYLE: Any = {
+    "axes.edgecolor": MUTED,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "font.size": 9,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.8,
+    "svg.fonttype": "none",  # text stays text: it can be read out, found and copied
+    "svg.hashsalt": "cxr",  # otherwise the ids in an SVG are drawn anew each time
+    "text.color": INK,
+    "text.parse_math": False,  # a $ in a name is a $
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+}
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What the learning curves need of one system.
+
+    Attributes:
+        name: of the system.
+        colour: one of COLOURS.
+        history: a row an epoch: epoch (from 1), phase, loss, auc, val_loss, val_auc.
+        kept: the epoch of each phase whose weights were kept.
+    """
+
+    name: str
+    colour: str
+    history: pd.DataFrame
+    kept: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What the pictures of the test set need of one system.
+
+    Attributes:
+        name: of the system.
+        colour: one of COLOURS.
+        metrics: ``test`` of metrics.json: auc, auc_low, auc_high (0 to 1 or None), tp, tn, fp, fn.
+        roc: fpr and tpr, 0 to 1; no rows where a class is missing.
+        precision_recall: recall and precision, 0 to 1.
+    """
+
+    name: str
+    colour: str
+    metrics: Mapping[str, Any]
+    roc: pd.DataFrame
+    precision_recall: pd.DataFrame
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """Give each system its colour, by its place; after eight they come round again."""
+    return dict(zip(names, itertools.cycle(COLOURS), strict=False))
+
+
+def curves(systems: Sequence[Learning]) -> Figure:
+    """Draw loss and AUC by epoch, a row a system: training, validation, phases, what was kept.
+
+    The AUC axis is the same in all rows; the loss axes are not, since a loss with class weights or
+    another batch size is another quantity.
+    """
+    with _style():
+        layout = ConstrainedLayoutEngine(hspace=0.06, wspace=0.04)
+        figure = Figure(figsize=(10, 2.5 * len(systems)), layout=layout)
+        rows = figure.subplots(len(systems), 2, squeeze=False)
+        aucs = np.concatenate([s.history[["auc", "val_auc"]].to_numpy(float) for s in systems])
+        for system, (left, right) in zip(systems, rows, strict=True):
+            _curve(left, system, "loss")
+            _curve(right, system, "auc")
+            above = 16 if system.history["phase"].nunique() > 1 else 6  # room for phases' names
+            left.set_title(f"{system.name}: loss", pad=above)
+            right.set_title(f"{system.name}: AUC", pad=above)
+            right.set_ylim(*_span(aucs))
+        for axes in rows[-1]:
+            axes.set_xlabel("epoch")
+        rows[0][0].legend(loc="best")
+        return figure
+
+
+def intervals(systems: Sequence[Tested], published: Mapping[str, float]) -> Figure:
+    """Draw each system's test AUC with its 95 % interval, and the published figure beside it.
+
+    Args:
+        systems: from the top to the bottom.
+        published: the AUC that is published for a system, 0 to 1, where there is one.
+    """
+    with _style():
+        figure = Figure(figsize=(10, 0.75 + 0.42 * len(systems)), layout="constrained")
+        axes = figure.subplots()
+        places = {system.name: -place for place, system in enumerate(systems)}
+        for system in systems:
+            _interval(axes, system, places[system.name])
+        values = [s.metrics[key] for s in systems for key in ("auc", "auc_low", "auc_high")]
+        known = {name: auc for name, auc in published.items() if name in places}
+        if known:
+            axes.plot(
+                list(known.values()), [places[name] for name in known], "D", markersize=6,
+                color=MUTED, markerfacecolor="none", label="published, on its own split",
+            )  # fmt: skip
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+        span = _span(np.array([*values, *known.values()], dtype=float))
+        axes.set_xlim(*span)
+        if span[0] < 0.5:
+            axes.axvline(0.5, color=MUTED, linewidth=1, linestyle="--")
+            axes.annotate(
+                "guessing", (0.5, 0), (4, 3), xycoords=("data", "axes fraction"),
+                textcoords="offset points", color=MUTED, fontsize=8.5,
+            )  # fmt: skip
+        axes.set_yticks(list(places.values()), list(places))
+        axes.set_ylim(min(places.values()) - 0.6, 0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("AUC on the test set, 95 % interval (patients resampled)")
+        return figure
+
+
+def roc(systems: Sequence[Tested]) -> Figure:
+    """Draw the ROC curves of the test set, AUC in the legend, a dot at the threshold in use.
+
+    Good curves crowd into a corner: that corner is shown again, four times as large.
+    """
+    with _style():
+        figure, axes = _unit_square()
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--")
+        _roc(axes, systems)
+        axes.set(title="ROC, test set", xlabel="1 - specificity", ylabel="recall (sensitivity)")
+        axes.legend(loc="lower right")
+        if all((system.metrics["auc"] or 0) > CORNER for system in systems):  # it hides no curve
+            near = axes.inset_axes((0.37, 0.32, 0.6, 0.55), zorder=3)
+            _roc(near, systems)
+            near.set(xlim=(-0.004, 0.25), ylim=(0.75, 1.004))
+            near.set_title("top left corner", fontsize=8.5)
+            near.tick_params(labelsize=8)
+            near.locator_params(nbins=5)
+        return figure
+
+
+def precision_recall(systems: Sequence[Tested]) -> Figure:
+    """Draw the precision-recall curves of the test set, a dot at the threshold in use.
+
+    The dashed line is the share of PNEUMONIA: the precision of guessing.
+    """
+    with _style():
+        figure, axes = _unit_square()
+        for system in systems:
+            curve, counts = system.precision_recall, system.metrics
+            axes.plot(curve["recall"], curve["precision"], color=system.colour, label=system.name)
+            _dot(
+                axes, system.colour,
+                _part(counts["tp"], counts["fn"]), _part(counts["tp"], counts["fp"]),
+            )  # fmt: skip
+            share = _part(counts["tp"] + counts["fn"], counts["tn"] + counts["fp"])
+            axes.axhline(share, color=MUTED, linewidth=1, linestyle="--")
+        axes.set(title="Precision and recall, test set", xlabel="recall", ylabel="precision")
+        axes.legend(loc="lower left")
+        return figure
+
+
+def confusion(systems: Sequence[Tested]) -> Figure:
+    """Draw the confusion matrix of each system: counts, and their parts of the row."""
+    columns = min(3, len(systems))
+    rows = -(-len(systems) // columns)
+    with _style():
+        figure = Figure(figsize=(3.3 * columns, 2.9 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).flat
+        for axes, system in itertools.zip_longest(panels, systems):
+            if system is None:
+                axes.set_axis_off()
+            else:
+                _matrix(axes, system)
+        return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, 200 dots an inch."""
+    with _style(), atomic.replacing(path) as beside:
+        figure.savefig(beside, format="png", dpi=200, metadata={"Software": None})
+
+
+def svg(figure: Figure, name: str, description: str) -> str:
+    """Return a figure as an ``<svg>`` element to be put into a page.
+
+    Its colours become ``var(--ink)`` and the like (VARIABLES), which the page defines; its text
+    takes the page's font.
+
+    Args:
+        figure: from this module.
+        name: set before its ids, which must be unique in a page: a-z.
+        description: what it shows, read out in its place; it is escaped here.
+    """
+    buffer = io.StringIO()
+    with _style():
+        figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)
+    text = re.sub(r'((?<= id=")|(?<="#)|(?<=url\(#))', f"{name}-", text)
+    text = re.sub(r"font-family: [^;\"]*(; )?", "", text).replace("xlink:href", "href")
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, f"var(--{variable})")
+    # 1.5: 9 point text is then as large as the page's small print.
+    width, height = (round(side * 72 * 1.5) for side in figure.get_size_inches())
+    view = re.search(r'viewBox="[^"]*"', text)
+    opening = (
+        f'<svg role="img" aria-label="{html.escape(description)}" '
+        f'width="{width}" height="{height}" {view.group() if view else ""}>'
+    )
+    return opening + text[text.index(">", text.index("<svg")) + 1 :].strip()
+
+
+def of_system(name: str, metrics: Mapping[str, Any], history: pd.DataFrame, folder: Path) -> None:
+    """Write one system's pictures into its evaluation's folder, drawn from the CSV files there.
+
+    Args:
+        name: of the system.
+        metrics: what metrics.json says.
+        history: what the model's history.csv says.
+        folder: has roc.csv and precision_recall.csv; gets training_curves.png, roc.png,
+            precision_recall.png and confusion.png.
+    """
+    curve, tradeoff = (pd.read_csv(folder / f"{n}.csv") for n in ("roc", "precision_recall"))
+    tested = [Tested(name, COLOURS[0], metrics["test"], curve, tradeoff)]
+    save(curves([Learning(name, COLOURS[0], history, [])]), folder / "training_curves.png")
+    save(roc(tested), folder / "roc.png")
+    save(precision_recall(tested), folder / "precision_recall.png")
+    save(confusion(tested), folder / "confusion.png")
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Draw with this module's settings alone, whatever a matplotlibrc on this machine says."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
+def _curve(axes: Axes, system: Learning, metric: str) -> None:
+    """Draw one metric of one system, the borders of its phases, and the epochs that were kept."""
+    history = system.history
+    epochs = history["epoch"]
+    # A line at an AUC of 1 is drawn whole; what is not clipped would push the panels apart.
+    looks: dict[str, Any] = {"color": system.colour, "clip_on": False, "in_layout": False}
+    if len(epochs) < 3:
+        looks |= {"marker": "o", "markersize": 3}
+    axes.plot(
+        epochs, history[metric], alpha=0.6, linewidth=1.2, linestyle="--", label="training", **looks
+    )  # fmt: skip
+    axes.plot(epochs, history[f"val_{metric}"], label="validation", **looks)
+    kept = history[epochs.isin(system.kept)]
+    if len(kept):
+        looks |= {"marker": "o", "markersize": 7, "markerfacecolor": PAPER, "zorder": 3}
+        axes.plot(
+            kept["epoch"], kept[f"val_{metric}"], markeredgewidth=1.6, linestyle="none",
+            label="kept", **looks,
+        )  # fmt: skip
+    axes.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    starts = history.groupby("phase", sort=False)["epoch"].min()
+    if len(starts) < 2:
+        return
+    for phase, start in starts.items():
+        if start > epochs.min():
+            axes.axvline(start - 0.5, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+        axes.annotate(
+            str(phase), (start - 0.5, 1), (2, 3), xycoords=("data", "axes fraction"),
+            textcoords="offset points", color=MUTED, fontsize=8,
+        )  # fmt: skip
+
+
+def _roc(axes: Axes, systems: Sequence[Tested]) -> None:
+    for system in systems:
+        counts, label = system.metrics, f"{system.name}: {_auc_text(system.metrics)}"
+        axes.plot(system.roc["fpr"], system.roc["tpr"], color=system.colour, label=label)
+        _dot(
+            axes, system.colour,
+            _part(counts["fp"], counts["tn"]), _part(counts["tp"], counts["fn"]),
+        )  # fmt: skip
+
+
+def _interval(axes: Axes, system: Tested, place: float) -> None:
+    """Draw one system's AUC, its interval, and its name's colour at a height."""
+    auc, low, high = (system.metrics[key] for key in ("auc", "auc_low", "auc_high"))
+    looks: dict[str, Any] = {"color": system.colour, "clip_on": False}
+    if low is not None:
+        axes.plot([low, high], [place, place], linewidth=3, alpha=0.45, **looks)
+    if auc is None:
+        axes.annotate("one class only: no AUC", (0.5, place), color=MUTED, va="center", ha="center")
+    else:
+        axes.plot([auc], [place], "o", markersize=7, **looks)
+
+
+def _unit_square() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlim=(-0.015, 1.015), ylim=(-0.015, 1.015), aspect="equal")
+    return figure, axes
+
+
+def _dot(axes: Axes, colour: str, x: float, y: float) -> None:
+    axes.plot([x], [y], "o", markersize=6.5, color=colour, markeredgecolor=PAPER)
+
+
+def _matrix(axes: Axes, system: Tested) -> None:
+    """Draw one confusion matrix: rows the truth, columns the answer, the colour a row's part."""
+    counts = system.metrics
+    cells = np.array([[counts["tn"], counts["fp"]], [counts["fn"], counts["tp"]]])
+    for (row, column), count in np.ndenumerate(cells):
+        part = count / cells[row].sum() if cells[row].sum() else 0.0
+        share = f"{100 * part:.1f} %" if cells[row].sum() else "no images"
+        axes.add_patch(
+            Rectangle(
+                (column - 0.48, row - 0.47), 0.96, 0.94,
+                color=system.colour, alpha=0.05 + 0.4 * part, linewidth=0,
+            )
+        )  # fmt: skip
+        axes.text(column, row - 0.08, f"{count:,}", ha="center", va="center", fontsize=15)
+        axes.text(column, row + 0.2, share, ha="center", va="center", fontsize=8.5)
+    axes.set(title=system.name, xlim=(-0.5, 1.5), ylim=(1.5, -0.5), xlabel="answer")
+    axes.set_ylabel("truth")
+    axes.set_xticks([0, 1], params.CLASSES)
+    axes.set_yticks([0, 1], params.CLASSES, rotation=90, va="center")
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
+def _span(values: np.ndarray) -> tuple[float, float]:
+    """Return where an axis of AUCs begins and ends: a little below the least, and at 1."""
+    known = values[np.isfinite(values)]
+    low = float(known.min()) if len(known) else 0.0
+    return low - max(0.05 * (1 - low), 0.002), 1.0
+
+
+def _part(counted: int, rest: int) -> float:
+    """Return counted / (counted + rest), 0 to 1; NaN, which is not drawn, of nothing."""
+    return counted / (counted + rest) if counted + rest else float("nan")
+
+
+def _auc_text(metrics: Mapping[str, Any]) -> str:
+    if metrics["auc"] is None:
+        return "no AUC, one class"
+    if metrics["auc_low"] is None:
+        return f"AUC {metrics['auc']:.3f}"
+    return f"AUC {metrics['auc']:.3f} ({metrics['auc_low']:.3f} to {metrics['auc_high']:.3f})"

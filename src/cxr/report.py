@@ -1,0 +1,789 @@
+"""The report: is transfer worth it, and can it be believed? One table, one page, three pictures."""
+
+import io
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+import yaml
+from markupsafe import Markup
+from tabulate import tabulate
+
+from cxr import atomic, metrics, params, pictures
+from cxr.errors import InputError
+
+METRICS = ("auc", "accuracy", "precision", "recall", "specificity", "f1")
+COUNTS = ("tp", "tn", "fp", "fn")
+GUESSING = 0.5  # the AUC of a coin
+SHORTCUT = 0.75  # from this AUC on, facts about the file are a worry
+
+DASH = "\N{EN DASH}"  # in the place of a figure that there is not
+
+_PROTOCOLS = {
+    "grouped": "whole patients and pixel-equal images stay on one side",
+    "image": "single images, as the original article did: patients leak into the test set",
+    "official": "the archive's own test folder; validation from the rest, by patient",
+}
+_NAMES = {"phases": "what the phases train and how"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that is known of one system once it has been trained and evaluated.
+
+    Attributes:
+        name: of the system in params.yaml.
+        colour: the same one in all pictures.
+        weights: what weights.json says: backbone, weights (None for random ones), sha256.
+        record: what train.json says.
+        timing: what timing.json says.
+        history: a row an epoch.
+        metrics: what metrics.json says: threshold, and each split's metrics, which may be None.
+        predictions: id, split, label, probability.
+        roc: fpr and tpr on the test set.
+        precision_recall: recall and precision on the test set.
+        published: the system's entry in published.yaml; empty where it has none.
+    """
+
+    name: str
+    colour: str
+    weights: Mapping[str, Any]
+    record: Mapping[str, Any]
+    timing: Mapping[str, Any]
+    history: pd.DataFrame
+    metrics: Mapping[str, Any]
+    predictions: pd.DataFrame
+    roc: pd.DataFrame
+    precision_recall: pd.DataFrame
+    published: Mapping[str, Any]
+
+    @property
+    def test(self) -> Mapping[str, Any]:
+        """Return the metrics on the test set, with auc_low and auc_high."""
+        return self.metrics["test"]
+
+    @property
+    def phases(self) -> Mapping[str, Any]:
+        """Return what was trained in each phase, in their order."""
+        return self.record["phases"]
+
+    @property
+    def start(self) -> str:
+        """Say what the backbone began with."""
+        return self.weights["weights"] or "random"
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Return the median: the first epoch has the compilation in it."""
+        return statistics.median(self.timing["seconds_per_epoch"])
+
+    @property
+    def learnt_nothing(self) -> bool:
+        """Return whether the AUC's interval includes that of guessing."""
+        low, high = self.test["auc_low"], self.test["auc_high"]
+        return low is not None and low <= GUESSING <= high
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all systems of a run share.
+
+    Attributes:
+        protocol: ``split.protocol`` of params.yaml.
+        threshold: ``evaluate.threshold`` of params.yaml.
+        seed: ``seed`` of params.yaml.
+        manifest: a row an image, see :mod:`cxr.manifest`.
+        summary: what splits/summary.json says.
+        source: what raw/source.json says.
+    """
+
+    protocol: str
+    threshold: float
+    seed: int
+    manifest: pd.DataFrame
+    summary: Mapping[str, Any]
+    source: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A pretrained system against one of the same backbone that began with random weights.
+
+    Attributes:
+        transfer: the pretrained system.
+        control: the other.
+        interval: 95 % interval of AUC(transfer) - AUC(control); None where a class is missing.
+    """
+
+    transfer: Result
+    control: Result
+    interval: tuple[float, float] | None
+
+    @property
+    def outcome(self) -> str:
+        """Return ``better``, ``worse``, ``open`` (0 lies in the interval) or ``unknown``."""
+        if self.interval is None:
+            return "unknown"
+        low, high = self.interval
+        return "better" if low > 0 else "worse" if high < 0 else "open"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer, in sentences.
+
+    Attributes:
+        outcome: ``better``, ``worse``, ``open``, ``mixed``, ``unknown``, or ``none``: not asked.
+        headline: one sentence.
+        reasons: the figures behind it, a sentence or more for each pair.
+        warnings: what speaks against believing it.
+    """
+
+    outcome: str
+    headline: str
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of "Can I believe it?".
+
+    Attributes:
+        label: what is looked at.
+        value: what was found.
+        note: what it means.
+        good: True or False where there is a right answer, None where there is none.
+    """
+
+    label: str
+    value: str
+    note: str = ""
+    good: bool | None = None
+
+
+def collect(
+    systems: Iterable[str], models: Path, weights: Path, evaluations: Path, published: Path
+) -> list[Result]:
+    """Read what training and evaluation left of each system.
+
+    Args:
+        systems: names, in the order of the report.
+        models: has a folder a system, from training.
+        weights: has a folder a system, with its initial weights' note.
+        evaluations: has a folder a system, from evaluation.
+        published: published.yaml.
+
+    Raises:
+        InputError: a file is missing or cannot be read.
+    """
+    figures = _published_figures(published)
+    results = []
+    for name, colour in pictures.colours(systems).items():
+        model, evaluation = models / name, evaluations / name
+        results.append(
+            Result(
+                name=name,
+                colour=colour,
+                weights=_json(weights / name / "weights.json"),
+                record=_json(model / "train.json"),
+                timing=_json(model / "timing.json"),
+                history=_csv(model / "history.csv"),
+                metrics=_json(evaluation / "metrics.json"),
+                predictions=_csv(evaluation / "predictions.csv"),
+                roc=_csv(evaluation / "roc.csv"),
+                precision_recall=_csv(evaluation / "precision_recall.csv"),
+                published=figures.get(name, {}),
+            )
+        )
+    return results
+
+
+def context(settings: params.Params, manifest: Path, summary: Path, source: Path) -> Context:
+    """Read what all systems share.
+
+    Args:
+        settings: params.yaml.
+        manifest: splits/manifest.csv.
+        summary: splits/summary.json.
+        source: raw/source.json.
+
+    Raises:
+        InputError: a file is missing or cannot be read.
+    """
+    return Context(
+        protocol=settings.split.protocol,
+        threshold=settings.evaluate.threshold,
+        seed=settings.seed,
+        manifest=_csv(manifest),
+        summary=_json(summary),
+        source=_json(source),
+    )
+
+
+def comparison(results: Sequence[Result]) -> pd.DataFrame:
+    """Return a row a system: what it is, what it cost, its test metrics, and what is published.
+
+    Parameters are those of the last phase. What is unknown or undefined is NaN.
+    """
+    return pd.DataFrame([_row(result) for result in results])
+
+
+def table(rows: pd.DataFrame) -> str:
+    """Lay a comparison out for the terminal, 120 columns wide, published figures under ours."""
+    lines = [line for _, row in rows.iterrows() for line in _lines(row)]
+    headers = (
+        "system", "from", "trained/all", "epochs", "s/epoch", "AUC", "95 % interval", "accuracy",
+        "precision", "recall", "TP/TN/FP/FN",
+    )  # fmt: skip
+    right = {"trained/all", "epochs", "s/epoch"}
+    align = ["right" if header in right else "left" for header in headers]
+    text = tabulate(lines, headers, "simple", disable_numparse=True, colalign=align)
+    split = rows["published_split"].dropna()
+    notes = [
+        f"published, {', '.join(rows['system'][split[split == words].index])}: {words}"
+        for words in split.unique()
+    ]
+    return "\n".join([text, *notes])
+
+
+def verdict(results: Sequence[Result], shared: Context) -> Verdict:
+    """Say whether transfer was worth it, and what speaks against believing so.
+
+    Raises:
+        InputError: systems were tested on other images than each other or than the manifest's.
+    """
+    compared = pairs(results, shared)
+    outcome, headline = _headline(results, compared)
+    return Verdict(
+        outcome=outcome,
+        headline=headline,
+        reasons=tuple(sentence for pair in compared for sentence in _reasons(pair)),
+        warnings=tuple(_warnings(results, shared)),
+    )
+
+
+def pairs(results: Sequence[Result], shared: Context) -> list[Pair]:
+    """Compare each pretrained system with each from random weights that has the same backbone.
+
+    Raises:
+        InputError: systems were tested on other images than each other or than the manifest's.
+    """
+    tests = {result.name: _test(result, shared.manifest) for result in results}
+    found = []
+    for transfer in filter(_pretrained, results):
+        for control in results:
+            same = control.weights["backbone"] == transfer.weights["backbone"]
+            if same and not _pretrained(control):
+                one, other = tests[transfer.name], tests[control.name]
+                interval = metrics.auc_difference_interval(
+                    one["label"].to_numpy(), one["probability"].to_numpy(),
+                    other["probability"].to_numpy(), one["patient"].to_numpy(), shared.seed,
+                )  # fmt: skip
+                found.append(Pair(transfer, control, interval))
+    return found
+
+
+def checks(results: Sequence[Result], shared: Context) -> list[Check]:
+    """Answer "Can I believe it?", line by line, from the files rather than from what was meant."""
+    return [
+        *_split_checks(shared),
+        *_judging_checks(results, shared),
+        *_origin_checks(results, shared),
+    ]
+
+
+def shortcut(manifest: pd.DataFrame) -> tuple[str, float | None]:
+    """Find the fact about a file that tells the classes apart best, without any pixel.
+
+    Which fact, and whether more or less of it means PNEUMONIA, is chosen on the training images.
+
+    Returns:
+        Its name, and its AUC on the test images, 0 to 1; None where a class is missing.
+    """
+    pixels = manifest["width"] * manifest["height"]
+    facts = {
+        "width": manifest["width"],
+        "height": manifest["height"],
+        "aspect ratio": manifest["width"] / manifest["height"],
+        "bytes a pixel": manifest["bytes"] / pixels,
+    }
+    train, test = (manifest["split"] == split for split in ("train", "test"))
+    labels = manifest["label"]
+    aucs = {
+        name: metrics.auc(labels[train].to_numpy(), fact[train].to_numpy())
+        for name, fact in facts.items()
+    }
+    name = max(aucs, key=lambda fact: abs((aucs[fact] or GUESSING) - GUESSING))
+    sign = -1 if (aucs[name] or 1) < GUESSING else 1
+    return name, metrics.auc(labels[test].to_numpy(), sign * facts[name][test].to_numpy())
+
+
+def page(results: Sequence[Result], shared: Context) -> str:
+    """Return the report as one HTML page that needs no other file.
+
+    Raises:
+        InputError: systems were tested on other images than each other or than the manifest's.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": _number, "published": _published, "rule": _rule}
+    source = (resources.files("cxr") / "report.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(source).render(
+        results=results,
+        verdict=verdict(results, shared),
+        checks=checks(results, shared),
+        pictures=_drawn(results),
+        light={variable: colour for colour, variable in pictures.VARIABLES.items()},
+        dark={variable: pictures.DARK[c] for c, variable in pictures.VARIABLES.items()},
+        variable_of=pictures.VARIABLES,
+        metrics=METRICS,
+        counts=COUNTS,
+        splits=params.SPLITS,
+        settings={result.name: _settings(result) for result in results},
+    )
+
+
+def write(results: Sequence[Result], shared: Context, folder: Path) -> pd.DataFrame:
+    """Write index.html, comparison.csv, training_curves.png, roc.png and confusion.png.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        InputError: systems were tested on other images than each other or than the manifest's.
+    """
+    text = page(results, shared)
+    rows = comparison(results)
+    tested = [_tested(result) for result in results]
+    pictures.save(pictures.curves([_learning(r) for r in results]), folder / "training_curves.png")
+    pictures.save(pictures.roc(tested), folder / "roc.png")
+    pictures.save(pictures.confusion(tested), folder / "confusion.png")
+    with atomic.replacing(folder / "comparison.csv") as beside:
+        rows.to_csv(beside, index=False, lineterminator="\n")
+    atomic.write_text(folder / "index.html", text)
+    return rows
+
+
+def _row(result: Result) -> dict[str, Any]:
+    """Return a system's row of the comparison."""
+    last = list(result.phases.values())[-1]
+    test, published = result.test, result.published.get("test", {})
+    known = ("auc", "auc_low", "auc_high", *METRICS[1:], *COUNTS)
+    return {
+        "system": result.name,
+        "backbone": result.weights["backbone"],
+        "initial_weights": result.start,
+        "parameters": last["parameters"]["total"],
+        "trainable": last["parameters"]["trainable"],
+        "epochs": result.record["epochs"],
+        "seconds_per_epoch": result.seconds_per_epoch,
+        **{key: float("nan") if test[key] is None else test[key] for key in known},
+        **{f"published_{k}": published.get(k, np.nan) for k in ("auc", "precision", "recall")},
+        "published_split": result.published.get("split"),
+    }
+
+
+def _lines(row: pd.Series) -> list[list[str]]:
+    """Return a comparison's row as a line for the terminal, and one for what is published."""
+    ours = [
+        row["system"], _shortened(row["initial_weights"], 10),
+        f"{row['trainable'] / 1e6:.1f}/{row['parameters'] / 1e6:.1f} M",
+        str(row["epochs"]), f"{row['seconds_per_epoch']:.1f}",
+        _number(row["auc"]), _range(row["auc_low"], row["auc_high"]),
+        *(_number(row[key]) for key in ("accuracy", "precision", "recall")),
+        "/".join(str(row[key]) for key in COUNTS),
+    ]  # fmt: skip
+    if pd.isna(row["published_split"]):
+        return [ours]
+    auc, precision, recall = (
+        _published(row[f"published_{key}"]) for key in ("auc", "precision", "recall")
+    )
+    return [ours, ["- published", "", "", "", "", auc, "", "", precision, recall, ""]]
+
+
+def _headline(results: Sequence[Result], compared: Sequence[Pair]) -> tuple[str, str]:
+    """Return the outcome and the sentence at the top."""
+    pretrained = [result.name for result in results if _pretrained(result)]
+    if not pretrained:
+        return "none", (
+            "This run says nothing about transfer: no system starts from pretrained weights."
+        )
+    if not compared:
+        return "none", (
+            "This run says nothing about transfer: no system starts from random weights on the "
+            f"same backbone, so {' and '.join(pretrained)} has nothing to be compared with."
+        )
+    outcomes = Counter(pair.outcome for pair in compared)
+    if len(outcomes) > 1:
+        words = {"better": "better", "worse": "worse", "open": "undecided", "unknown": "unknown"}
+        parts = [f"{words[o]} in {outcomes[o]}" for o in words if o in outcomes]
+        return "mixed", f"It depends: of {len(compared)} comparisons, {', '.join(parts)}."
+    outcome = compared[0].outcome
+    scope = f" in all {len(compared)} comparisons" if len(compared) > 1 else ""
+    untaught = any(pair.control.learnt_nothing for pair in compared)
+    match outcome:
+        case "better" if untaught:
+            words = "Yes, but against a control that has learnt nothing: pretrained weights give"
+            return outcome, f"{words} the higher test AUC{scope}."
+        case "better":
+            return outcome, f"Yes: pretrained weights give the higher test AUC{scope}."
+        case "worse":
+            return outcome, f"No: pretrained weights give the lower test AUC{scope}."
+        case "open":
+            return outcome, (
+                "Not shown: this test set cannot tell pretrained from random initial "
+                f"weights{scope}."
+            )
+    return outcome, "No answer: the test set lacks a class, so there is no AUC to compare."
+
+
+def _reasons(pair: Pair) -> list[str]:
+    """Return the figures of a pair: AUC, training time, and what else sets the two apart."""
+    transfer, control = pair.transfer, pair.control
+    if pair.interval is None:
+        return [f"{transfer.name} against {control.name}: no AUC, the test set lacks a class."]
+    low, high = pair.interval
+    endings = {
+        "better": "all of it above 0.",
+        "worse": "all of it below 0.",
+        "open": "which contains 0.",
+    }
+    sentences = [
+        f"{transfer.name} ({transfer.start}) reaches AUC {_number(transfer.test['auc'])}, "
+        f"{control.name} (random weights) {_number(control.test['auc'])}: a difference of "
+        f"{_signed(transfer.test['auc'] - control.test['auc'])}, 95 % interval {_signed(low)} to "
+        f"{_signed(high)}, {endings[pair.outcome]}"
+    ]
+    devices = transfer.timing["device"], control.timing["device"]
+    where = "" if devices[0] == devices[1] else f", on {devices[0]} and {devices[1]}"
+    sentences.append(f"Training took {_cost(transfer)} against {_cost(control)}{where}.")
+    others = _differences(transfer.record["system"], control.record["system"])
+    if others:
+        sentences.append(f"Initial weights are not all that differs: {', '.join(others)}.")
+    return sentences
+
+
+def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Name the settings, other than the initial weights, in which two systems differ."""
+    found = []
+    for key in one:
+        if key == "weights" or one[key] == other[key]:
+            continue
+        values = one[key], other[key]
+        if key == "phases":
+            values = tuple(", then ".join(map(_rule, phases.values())) for phases in values)
+        plain = values[0] != values[1] and all(isinstance(v, int | float | str) for v in values)
+        details = f" ({values[0]} against {values[1]})" if plain else ""
+        found.append(f"{_NAMES.get(key, _words(key))}{details}")
+    return found
+
+
+def _warnings(results: Sequence[Result], shared: Context) -> list[str]:
+    """Say what speaks against believing the figures."""
+    found = []
+    for result in results:
+        low, high = result.test["auc_low"], result.test["auc_high"]
+        if result.learnt_nothing:
+            found.append(
+                f"{result.name} has learnt nothing that this test set can show: the interval of "
+                f"its AUC, {_range(low, high)}, includes {GUESSING}, which is guessing."
+            )
+        elif high is not None and high < GUESSING:
+            found.append(
+                f"{result.name} does worse than guessing: its AUC lies in {_range(low, high)}."
+            )
+    patients, images = _on_both_sides(shared.manifest, "patient")
+    if patients:
+        found.append(
+            f"{images:,} test images show patients who were trained or validated on "
+            f"({patients:,} of them): the figures flatter. Choose split.protocol: grouped."
+        )
+    return found
+
+
+def _split_checks(shared: Context) -> list[Check]:
+    """Look at how the images were divided."""
+    summary, test = shared.summary, shared.manifest[shared.manifest["split"] == "test"]
+    patients, images = _on_both_sides(shared.manifest, "patient")
+    copies, _ = _on_both_sides(shared.manifest, "pixel_hash")
+    classes = ", ".join(f"{n:,} {name}" for name, n in summary["images"]["test"].items())
+    return [
+        Check("Split", shared.protocol, _PROTOCOLS[shared.protocol], shared.protocol != "image"),
+        Check(
+            "Patients on both sides",
+            f"{patients:,}",
+            "counted in the manifest: tested on, and trained or validated on"
+            + (f"; {images:,} test images" if images else ""),
+            patients == 0,
+        ),
+        Check(
+            "Equal pixels on both sides",
+            f"{copies:,}",
+            f"of {summary['duplicates']['groups']:,} groups of pixel-equal images, "
+            f"{summary['duplicates']['images']:,} files",
+            copies == 0,
+        ),
+        Check(
+            "Under an image-level split",
+            f"{summary['image_level_leak']:,} of {len(test):,} test images",
+            "would share a patient with training, had single images been drawn in these numbers",
+        ),
+        Check(
+            "Test set", f"{len(test):,} images of {test['patient'].nunique():,} patients", classes
+        ),
+        Check(
+            "Files that could not be used",
+            f"{summary['rejected']:,}",
+            f"each with its reason in splits/rejected.csv; {summary['total']:,} images were used",
+        ),
+    ]
+
+
+def _judging_checks(results: Sequence[Result], shared: Context) -> list[Check]:
+    """Look at how the systems were judged."""
+    thresholds = sorted({result.metrics["threshold"] for result in results})
+    seeds = sorted({result.record["seed"] for result in results})
+    fact, auc = shortcut(shared.manifest)
+    return [
+        Check(
+            "Threshold",
+            ", ".join(f"{threshold:g}" for threshold in thresholds),
+            "evaluate.threshold in params.yaml, set beforehand and not chosen on the test set",
+            thresholds == [shared.threshold],
+        ),
+        Check(
+            "Intervals",
+            f"95 %, {metrics.RESAMPLES:,} resamples",
+            "of whole patients, the same ones for both sides of a comparison. They hold the luck "
+            "of who was tested, not that of training: each system was trained once",
+        ),
+        Check(
+            "Seed", ", ".join(map(str, seeds)), "for the split, the initial weights and all draws"
+        ),
+        Check(
+            "Without a single pixel",
+            f"AUC {_number(auc)}",
+            f"from {fact} of the file alone, the most telling of width, height, aspect ratio and "
+            "bytes a pixel. The nearer to 1, the more a network could owe to how the films were "
+            "made rather than to the lungs",
+            None if auc is None else auc < SHORTCUT,
+        ),
+    ]
+
+
+def _origin_checks(results: Sequence[Result], shared: Context) -> list[Check]:
+    """Say what the figures were made from, and on what."""
+    source = shared.source
+    rights = [source["licence"], source["doi"] and f"doi:{source['doi']}", source["citation"]]
+    machines = {
+        f"{result.timing['device']}, {result.timing['policy']}": ", ".join(
+            f"{package} {version}" for package, version in result.timing["versions"].items()
+        )
+        for result in results
+    }
+    return [
+        Check("Data", source["origin"], ". ".join(filter(None, rights)) or "licence not stated"),
+        Check("SHA-256 of the data", source["sha256"], f"{source['bytes']:,} bytes"),
+        *(
+            Check(f"SHA-256 of {result.name}", result.record["weights_sha256"], "trained weights")
+            for result in results
+        ),
+        *(Check("Trained on", machine, versions) for machine, versions in machines.items()),
+    ]
+
+
+def _settings(result: Result) -> dict[str, str]:
+    """Describe a system's settings in words."""
+    system, weights = result.record["system"], result.weights
+    layers = [
+        f"dense {layer['units']:,}"
+        + (f" with dropout {layer['dropout']:g}" if layer["dropout"] else "")
+        for layer in system["head"]["dense"]
+    ]
+    augmentation = system["augmentation"] or {}
+    drawn = [
+        _words(key) if value is True else f"{_words(key)} {value:g}"
+        for key, value in augmentation.items()
+        if value
+    ]
+    images = [
+        f"{split} {' + '.join(f'{n:,} {name}' for name, n in counts.items())}"
+        for split, counts in result.record["images"].items()
+    ]
+    balance = result.record["class_weights"] or {}
+    factors = zip(params.CLASSES, balance.values(), strict=False)
+    return {
+        "Backbone": weights["backbone"],
+        "Initial weights": result.start
+        + (f", SHA-256 {weights['sha256'][:16]}…" if weights["sha256"] else ""),
+        "Input": f"{system['image_size']} x {system['image_size']} pixels, "
+        f"batches of {system['batch_size']}",
+        "Head": ", ".join([system["head"]["pool"], *layers, "sigmoid"]),
+        "Augmentation": ", ".join(drawn) or "none",
+        "Class weights": ", ".join(f"{name} {w:.3f}" for name, w in factors) or "none",
+        "Images": "; ".join(images),
+        "Training time": _cost(result),
+    }
+
+
+def _drawn(results: Sequence[Result]) -> dict[str, Markup]:
+    """Draw the page's pictures, each with a description for those who do not see it."""
+    tested = [_tested(result) for result in results]
+    published = {
+        r.name: r.published["test"]["auc"] for r in results if "auc" in r.published.get("test", {})
+    }
+    aucs = "; ".join(
+        f"{r.name} {_number(r.test['auc'])} ({_range(r.test['auc_low'], r.test['auc_high'])})"
+        for r in results
+    )
+    cells = "; ".join(
+        f"{r.name} {', '.join(f'{key.upper()} {r.test[key]}' for key in COUNTS)}" for r in results
+    )
+    drawn = {
+        "intervals": (pictures.intervals(tested, published), f"Test AUC and interval: {aucs}."),
+        "curves": (
+            pictures.curves([_learning(result) for result in results]),
+            "Loss and AUC by epoch, training and validation, of each system; figures in the "
+            "history.csv of each model.",
+        ),
+        "roc": (pictures.roc(tested), f"ROC curves on the test set. AUC: {aucs}."),
+        "tradeoff": (
+            pictures.precision_recall(tested),
+            "Precision against recall on the test set; those at the threshold are in the table.",
+        ),
+        "confusion": (pictures.confusion(tested), f"Confusion matrices: {cells}."),
+    }
+    return {
+        name: Markup(pictures.svg(figure, name, description))  # noqa: S704 (svg escapes)
+        for name, (figure, description) in drawn.items()
+    }
+
+
+def _tested(result: Result) -> pictures.Tested:
+    return pictures.Tested(
+        result.name, result.colour, result.test, result.roc, result.precision_recall
+    )
+
+
+def _learning(result: Result) -> pictures.Learning:
+    kept = [phase["kept_epoch"] for phase in result.phases.values()]
+    return pictures.Learning(result.name, result.colour, result.history, kept)
+
+
+def _test(result: Result, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return the predictions of the test set with their patients, ordered by id."""
+    rows = result.predictions[result.predictions["split"] == "test"].sort_values("id")
+    patients = manifest[manifest["split"] == "test"].set_index("id")["patient"].sort_index()
+    if list(rows["id"]) != list(patients.index):
+        message = (
+            f"{result.name} was tested on {len(rows)} images that are not the {len(patients)} test "
+            "images of the manifest: bring both up to date with `dvc repro`"
+        )
+        raise InputError(message)
+    return rows.assign(patient=patients.to_numpy())
+
+
+def _on_both_sides(manifest: pd.DataFrame, column: str) -> tuple[int, int]:
+    """Count what is both in the test set and in the rest: values, and the test images with them."""
+    tested = manifest["split"] == "test"
+    shared = manifest[column].isin(manifest.loc[~tested, column]) & tested
+    return int(manifest.loc[shared, column].nunique()), int(shared.sum())
+
+
+def _pretrained(result: Result) -> bool:
+    return result.weights["weights"] is not None
+
+
+def _rule(phase: Mapping[str, Any]) -> str:
+    """Say in words what a phase trains; ``phase`` is one of params.yaml."""
+    rule = phase["trainable"]
+    if isinstance(rule, Mapping):
+        return f"{_enumerate('block', rule['blocks'])} and head" if rule["blocks"] else "head"
+    return {"all": "all layers", "head": "head"}.get(rule, rule)
+
+
+def _enumerate(noun: str, numbers: Sequence[int]) -> str:
+    return f"{noun}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _cost(result: Result) -> str:
+    """Say how long training took."""
+    seconds = result.timing["seconds"]
+    total = f"{seconds / 60:,.0f} min" if seconds >= 600 else f"{seconds:,.0f} s"
+    epochs = result.record["epochs"]
+    each = f"{result.seconds_per_epoch:,.{1 if result.seconds_per_epoch < 100 else 0}f} s"
+    return f"{total} ({epochs:,} epoch{'s' * (epochs != 1)} of about {each})"
+
+
+def _unknown(value: Any) -> bool:
+    return value is None or pd.isna(value)
+
+
+def _number(value: float | None) -> str:
+    return DASH if _unknown(value) else f"{value:.3f}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _published(value: float | None) -> str:
+    """Return a published figure with the digits that it was published with."""
+    return DASH if _unknown(value) else f"{value:.12g}"
+
+
+def _range(low: float | None, high: float | None) -> str:
+    return DASH if _unknown(low) else f"{_number(low)} to {_number(high)}"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        message = f"{path} is missing: `dvc repro` makes it"
+        raise InputError(message) from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    text = _text(path)
+    try:
+        return dict(json.loads(text))
+    except ValueError as error:
+        message = f"{path} is not JSON ({error}): remove it, then `dvc repro` makes it anew"
+        raise InputError(message) from error
+
+
+def _csv(path: Path) -> pd.DataFrame:
+    """Read a table; ids, patients, hashes and names stay text."""
+    text = dict.fromkeys(("id", "patient", "pixel_hash", "split", "phase"), str)
+    return pd.read_csv(io.StringIO(_text(path)), dtype=text)
+
+
+def _published_figures(path: Path) -> dict[str, Any]:
+    """Read published.yaml, which is written by hand and kept in git."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError as error:
+        message = f"{path} is missing: bring it back with `git checkout {path}`"
+        raise InputError(message) from error
+    except yaml.YAMLError as error:
+        message = f"{path} is not YAML: {' '.join(str(error).split())}"
+        raise InputError(message) from error

@@ -1,0 +1,48 @@
+"""The stages of dvc.yaml, each ``python -m stages.<name>`` from the repository's root.
+
+A stage is argv and params.yaml in, one library call, files out, and a run in MLflow.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# A stage runs the library that lies beside it: a queued or --temp experiment works in a copy of the
+# repository, and an installed cxr would be the original's.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on instruction sets
+
+from cxr import params
+from cxr.errors import InputError
+
+RAW, SPLITS, TENSORS = Path("raw"), Path("splits"), Path("tensors")
+WEIGHTS, MODELS, EVALUATIONS = Path("weights"), Path("models"), Path("evaluations")
+REPORTS, SOURCES = Path("reports"), Path("sources")
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser that shows a stage's docstring as its help."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def run(work: Callable[..., None], arguments: argparse.ArgumentParser) -> None:
+    """Call ``work(params, **arguments)``; what a person can mend ends it in one line."""
+    given = vars(arguments.parse_args())
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        work(params.load(), **given)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; nothing half-written is left")
+
+
+def add_system(arguments: argparse.ArgumentParser) -> Any:
+    """Add the argument that says which system of params.yaml is meant."""
+    return arguments.add_argument("system", help="name of a system in params.yaml")

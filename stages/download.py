@@ -1,0 +1,20 @@
+"""Bring the X-rays in: a descriptor's download, a zip or a folder -> raw/xrays.zip, checked."""
+
+import json
+import logging
+
+from cxr import archive, atomic, params, tracking
+from stages import RAW, parser, run
+
+log = logging.getLogger(__name__)
+
+
+def work(settings: params.Params) -> None:
+    about = archive.take(settings.source, RAW / "xrays.zip")
+    atomic.write_text(RAW / "source.json", json.dumps(about, indent=2) + "\n")
+    log.info("%s: %s", about["origin"], ", ".join(f"{n} {c}" for c, n in about["counts"].items()))
+    tracking.write(settings.tracking, tracking.download(RAW, settings))
+
+
+if __name__ == "__main__":
+    run(work, parser(__doc__))

@@ -1,0 +1,32 @@
+"""Train a system: tensors/<size>/ and weights/<system>/ -> models/<system>/."""
+
+from cxr import batches, models, params, tracking, training
+from cxr.models import backbones, weights
+from stages import MODELS, RAW, TENSORS, WEIGHTS, add_system, parser, run
+
+
+def work(settings: params.Params, system: str, freeze_blocks: int | None) -> None:
+    chosen = settings.system(system)
+    chosen = chosen.with_frozen_blocks(freeze_blocks, backbones.get(chosen).blocks)
+    cache, folder = TENSORS / str(chosen.image_size), MODELS / system
+    images, index = batches.open_cache(cache)
+    initial = weights.initial(WEIGHTS / system)
+    with tracking.live(settings.tracking, system) as live:
+        trained = training.train(
+            chosen, images, index, initial, settings.training, settings.seed, live.epoch
+        )
+        training.save(trained, chosen, folder, freeze_blocks)
+        inputs = [cache / "images.npy", cache / "index.csv", WEIGHTS / system]
+        record = tracking.training(folder, lambda: models.load(folder), inputs, RAW)
+        tracking.write(settings.tracking, record, live)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    add_system(arguments)
+    arguments.add_argument(
+        "--freeze-blocks",
+        type=int,
+        help="blocks of the backbone that stay frozen, for phases with above_freeze_blocks",
+    )
+    run(work, arguments)
