@@ -119,17 +119,26 @@ def read_descriptor(path: Path) -> Descriptor:
 def entries(archive: zipfile.ZipFile) -> list[Entry]:
     """List the files that should be X-rays, in the order of their names.
 
-    Folders, ``__MACOSX`` and hidden files (``.DS_Store``) are no images and are passed over.
+    Folders, ``__MACOSX`` and hidden files (``.DS_Store``) are no images and are passed over. So is
+    a second copy of a file, of the same name, class and official split: Kaggle's zip holds all of
+    its files once more in ``chest_xray/chest_xray/``, which would double every count.
     """
-    found = []
-    for name in sorted(archive.namelist()):
+    found: dict[tuple[str, str, str, int, int], Entry] = {}
+    listed = {info.filename: info for info in archive.infolist()}
+    copies = 0
+    for name, info in sorted(listed.items()):
         parts = PurePosixPath(name).parts
         if name.endswith("/") or any(p == "__MACOSX" or p.startswith(".") for p in parts):
             continue
         above = parts[-3] if len(parts) > 2 else ""
         official = above if above in OFFICIAL else ""
-        found.append(Entry(name, parts[-2] if len(parts) > 1 else "", official))
-    return found
+        folder = parts[-2] if len(parts) > 1 else ""
+        file = (official, folder, parts[-1], info.CRC, info.file_size)
+        copies += file in found
+        found.setdefault(file, Entry(name, folder, official))
+    if copies:
+        log.warning("%d files are in the archive twice; one copy of each is used", copies)
+    return list(found.values())
 
 
 def open_zip(path: Path, name: str | None = None) -> zipfile.ZipFile:

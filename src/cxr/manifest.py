@@ -63,6 +63,8 @@ def build(path: Path, max_rejected: float) -> tuple[pd.DataFrame, pd.DataFrame]:
         )
         raise InputError(message)
     manifest = pd.DataFrame([r for r in rows if "reason" not in r], columns=list(COLUMNS))
+    # a.jpeg beside a.png, or two sites with folders of the same names: their whole paths then.
+    manifest["id"] = manifest["id"].mask(manifest["id"].duplicated(keep=False), manifest["path"])
     for label, name in enumerate(CLASSES):
         if not (manifest["label"] == label).any():
             message = (
@@ -113,10 +115,15 @@ def decode(data: bytes) -> tuple[np.ndarray, str]:
                 message = f"mode {mode}: more than 8 bits a pixel, which a cut to 8 would distort"
                 raise InputError(message)
             return np.asarray(image.convert("L")), mode
+    except InputError:  # a ValueError, as are some of Pillow's below
+        raise
     except UnidentifiedImageError as error:
         message = "not an image"
         raise InputError(message) from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (
+        OSError, SyntaxError, TypeError, ValueError, NotImplementedError,
+        Image.DecompressionBombError,
+    ) as error:  # fmt: skip
         message = f"cannot be decoded: {error}"
         raise InputError(message) from error
 

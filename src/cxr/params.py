@@ -17,7 +17,7 @@ SPLITS = ("train", "val", "test")
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Counts(_Frozen):
@@ -210,13 +210,15 @@ def load(path: str | os.PathLike[str] = "params.yaml") -> Params:
     except FileNotFoundError as error:
         message = f"{path} is missing: run from the repository's root, where params.yaml lies"
         raise InputError(message) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         message = f"{path} is not YAML: {' '.join(str(error).split())}"
         raise InputError(message) from error
+    text = json.dumps(raw, default=str)
     try:
         # Through JSON: strict mode then takes a list for a tuple, and still no "4" for 4.
-        return Params.model_validate_json(json.dumps(raw, default=str))
+        return Params.model_validate_json(text)
     except ValidationError as error:
+        raw = json.loads(text)  # with the keys as pydantic has seen them: 1 is "1" there
         problems = dict.fromkeys(_explain(problem, raw) for problem in error.errors())
         raise InputError("; ".join(f"{path}: {problem}" for problem in problems)) from error
 

@@ -32,6 +32,7 @@ _PROTOCOLS = {
     "image": "single images, as the original article did: patients leak into the test set",
     "official": "the archive's own test folder; validation from the rest, by patient",
 }
+_OUTCOMES = {"better": "better", "worse": "worse", "open": "undecided", "unknown": "unknown"}
 _NAMES = {"phases": "what the phases train and how"}
 
 
@@ -143,13 +144,14 @@ class Verdict:
     Attributes:
         outcome: ``better``, ``worse``, ``open``, ``mixed``, ``unknown``, or ``none``: not asked.
         headline: one sentence.
-        reasons: the figures behind it, a sentence or more for each pair.
+        reasons: the figures behind it, a sentence for each pair, and its circumstances: what
+            training took, and what else sets the two systems apart.
         warnings: what speaks against believing it.
     """
 
     outcome: str
     headline: str
-    reasons: tuple[str, ...]
+    reasons: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
 
 
@@ -239,20 +241,23 @@ def comparison(results: Sequence[Result]) -> pd.DataFrame:
 
 def table(rows: pd.DataFrame) -> str:
     """Lay a comparison out for the terminal, 120 columns wide, published figures under ours."""
-    lines = [line for _, row in rows.iterrows() for line in _lines(row)]
     headers = (
-        "system", "from", "trained/all", "epochs", "s/epoch", "AUC", "95 % interval", "accuracy",
+        "system", "from", "trained/all", "epochs", "s/epoch", "AUC", "95 %", "accuracy",
         "precision", "recall", "TP/TN/FP/FN",
     )  # fmt: skip
     right = {"trained/all", "epochs", "s/epoch"}
+    lines = [headers, *(line for _, row in rows.iterrows() for line in _lines(row))]
     align = ["right" if header in right else "left" for header in headers]
-    text = tabulate(lines, headers, "simple", disable_numparse=True, colalign=align)
+    # The headers are a line like the others: tabulate would make their columns wider.
+    top, *rest = tabulate(lines, tablefmt="plain", disable_numparse=True, colalign=align).split(
+        "\n"
+    )
     split = rows["published_split"].dropna()
     notes = [
         f"published, {', '.join(rows['system'][split[split == words].index])}: {words}"
         for words in split.unique()
     ]
-    return "\n".join([text, *notes])
+    return "\n".join([top, "-" * max(map(len, [top, *rest])), *rest, *notes])
 
 
 def verdict(results: Sequence[Result], shared: Context) -> Verdict:
@@ -262,11 +267,12 @@ def verdict(results: Sequence[Result], shared: Context) -> Verdict:
         InputError: systems were tested on other images than each other or than the manifest's.
     """
     compared = pairs(results, shared)
-    outcome, headline = _headline(results, compared)
+    leaks = _on_both_sides(shared.manifest, "patient") != (0, 0)
+    outcome, headline = _headline(results, compared, leaks)
     return Verdict(
         outcome=outcome,
         headline=headline,
-        reasons=tuple(sentence for pair in compared for sentence in _reasons(pair)),
+        reasons=tuple((_figures(pair), _circumstances(pair)) for pair in compared),
         warnings=tuple(_warnings(results, shared)),
     )
 
@@ -318,12 +324,13 @@ def shortcut(manifest: pd.DataFrame) -> tuple[str, float | None]:
     }
     train, test = (manifest["split"] == split for split in ("train", "test"))
     labels = manifest["label"]
-    aucs = {
+    known = {
         name: metrics.auc(labels[train].to_numpy(), fact[train].to_numpy())
         for name, fact in facts.items()
     }
-    name = max(aucs, key=lambda fact: abs((aucs[fact] or GUESSING) - GUESSING))
-    sign = -1 if (aucs[name] or 1) < GUESSING else 1
+    aucs = {name: GUESSING if auc is None else auc for name, auc in known.items()}
+    name = max(aucs, key=lambda fact: abs(aucs[fact] - GUESSING))
+    sign = -1 if aucs[name] < GUESSING else 1
     return name, metrics.auc(labels[test].to_numpy(), sign * facts[name][test].to_numpy())
 
 
@@ -396,10 +403,10 @@ def _row(result: Result) -> dict[str, Any]:
 def _lines(row: pd.Series) -> list[list[str]]:
     """Return a comparison's row as a line for the terminal, and one for what is published."""
     ours = [
-        row["system"], _shortened(row["initial_weights"], 10),
+        row["system"], _shortened(row["initial_weights"], 8),
         f"{row['trainable'] / 1e6:.1f}/{row['parameters'] / 1e6:.1f} M",
         str(row["epochs"]), f"{row['seconds_per_epoch']:.1f}",
-        _number(row["auc"]), _range(row["auc_low"], row["auc_high"]),
+        _number(row["auc"]), _range(row["auc_low"], row["auc_high"]).replace(" to ", DASH),
         *(_number(row[key]) for key in ("accuracy", "precision", "recall")),
         "/".join(str(row[key]) for key in COUNTS),
     ]  # fmt: skip
@@ -411,7 +418,7 @@ def _lines(row: pd.Series) -> list[list[str]]:
     return [ours, ["- published", "", "", "", "", auc, "", "", precision, recall, ""]]
 
 
-def _headline(results: Sequence[Result], compared: Sequence[Pair]) -> tuple[str, str]:
+def _headline(results: Sequence[Result], compared: Sequence[Pair], leaks: bool) -> tuple[str, str]:
     """Return the outcome and the sentence at the top."""
     pretrained = [result.name for result in results if _pretrained(result)]
     if not pretrained:
@@ -419,58 +426,60 @@ def _headline(results: Sequence[Result], compared: Sequence[Pair]) -> tuple[str,
             "This run says nothing about transfer: no system starts from pretrained weights."
         )
     if not compared:
+        has = "have" if len(pretrained) > 1 else "has"
         return "none", (
             "This run says nothing about transfer: no system starts from random weights on the "
-            f"same backbone, so {' and '.join(pretrained)} has nothing to be compared with."
+            f"same backbone, so {' and '.join(pretrained)} {has} nothing to be compared with."
         )
+    caveats = (
+        ["a control has learnt nothing"] if any(p.control.learnt_nothing for p in compared) else []
+    )
+    caveats += ["patients leak into the test set"] if leaks else []
+    but = f", but {' and '.join(caveats)}" if caveats else ""
     outcomes = Counter(pair.outcome for pair in compared)
     if len(outcomes) > 1:
-        words = {"better": "better", "worse": "worse", "open": "undecided", "unknown": "unknown"}
-        parts = [f"{words[o]} in {outcomes[o]}" for o in words if o in outcomes]
-        return "mixed", f"It depends: of {len(compared)} comparisons, {', '.join(parts)}."
+        parts = [f"{words} in {outcomes[o]}" for o, words in _OUTCOMES.items() if o in outcomes]
+        return "mixed", f"It depends: of {len(compared)} comparisons, {', '.join(parts)}{but}."
     outcome = compared[0].outcome
-    scope = f" in all {len(compared)} comparisons" if len(compared) > 1 else ""
-    untaught = any(pair.control.learnt_nothing for pair in compared)
-    match outcome:
-        case "better" if untaught:
-            words = "Yes, but against a control that has learnt nothing: pretrained weights give"
-            return outcome, f"{words} the higher test AUC{scope}."
-        case "better":
-            return outcome, f"Yes: pretrained weights give the higher test AUC{scope}."
-        case "worse":
-            return outcome, f"No: pretrained weights give the lower test AUC{scope}."
-        case "open":
-            return outcome, (
-                "Not shown: this test set cannot tell pretrained from random initial "
-                f"weights{scope}."
-            )
-    return outcome, "No answer: the test set lacks a class, so there is no AUC to compare."
+    all_of_them = f" in all {len(compared)} comparisons" if len(compared) > 1 else ""
+    opening = {
+        "better": "Yes: pretrained weights give the higher test AUC",
+        "worse": "No: pretrained weights give the lower test AUC",
+        "open": "Not shown: this test set cannot tell pretrained from random initial weights",
+        "unknown": "No answer: the test set has too few patients, or one class only",
+    }[outcome]
+    return outcome, f"{opening}{all_of_them}{but}."
 
 
-def _reasons(pair: Pair) -> list[str]:
-    """Return the figures of a pair: AUC, training time, and what else sets the two apart."""
+def _figures(pair: Pair) -> str:
+    """Return both AUCs of a pair, their difference and its interval, in a sentence."""
     transfer, control = pair.transfer, pair.control
     if pair.interval is None:
-        return [f"{transfer.name} against {control.name}: no AUC, the test set lacks a class."]
+        return f"{transfer.name} against {control.name}: no interval to go by."
     low, high = pair.interval
-    endings = {
-        "better": "all of it above 0.",
-        "worse": "all of it below 0.",
-        "open": "which contains 0.",
+    ending = {
+        "better": "all of it above 0",
+        "worse": "all of it below 0",
+        "open": "which contains 0",
     }
-    sentences = [
+    return (
         f"{transfer.name} ({transfer.start}) reaches AUC {_number(transfer.test['auc'])}, "
         f"{control.name} (random weights) {_number(control.test['auc'])}: a difference of "
-        f"{_signed(transfer.test['auc'] - control.test['auc'])}, 95 % interval {_signed(low)} to "
-        f"{_signed(high)}, {endings[pair.outcome]}"
-    ]
+        f"{_signed(transfer.test['auc'] - control.test['auc'])}, 95\N{NO-BREAK SPACE}% interval "
+        f"{_signed(low)} to {_signed(high)}, {ending[pair.outcome]}."
+    )
+
+
+def _circumstances(pair: Pair) -> str:
+    """Say what a pair's training took, and what else than the weights sets the two apart."""
+    transfer, control = pair.transfer, pair.control
     devices = transfer.timing["device"], control.timing["device"]
     where = "" if devices[0] == devices[1] else f", on {devices[0]} and {devices[1]}"
-    sentences.append(f"Training took {_cost(transfer)} against {_cost(control)}{where}.")
+    sentence = f"Training took {_cost(transfer)} against {_cost(control)}{where}."
     others = _differences(transfer.record["system"], control.record["system"])
-    if others:
-        sentences.append(f"Initial weights are not all that differs: {', '.join(others)}.")
-    return sentences
+    if not others:
+        return sentence
+    return f"{sentence} Initial weights are not all that differs: {', '.join(others)}."
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -479,11 +488,11 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     for key in one:
         if key == "weights" or one[key] == other[key]:
             continue
-        values = one[key], other[key]
+        ours, theirs = one[key], other[key]
         if key == "phases":
-            values = tuple(", then ".join(map(_rule, phases.values())) for phases in values)
-        plain = values[0] != values[1] and all(isinstance(v, int | float | str) for v in values)
-        details = f" ({values[0]} against {values[1]})" if plain else ""
+            ours, theirs = (", then ".join(map(_rule, v.values())) for v in (ours, theirs))
+        plain = all(isinstance(value, int | float | str) for value in (ours, theirs))
+        details = f" ({ours} against {theirs})" if plain and ours != theirs else ""
         found.append(f"{_NAMES.get(key, _words(key))}{details}")
     return found
 
@@ -529,8 +538,8 @@ def _split_checks(shared: Context) -> list[Check]:
         Check(
             "Equal pixels on both sides",
             f"{copies:,}",
-            f"of {summary['duplicates']['groups']:,} groups of pixel-equal images, "
-            f"{summary['duplicates']['images']:,} files",
+            f"pixel-equal groups in all: {summary['duplicates']['groups']:,}, "
+            f"with {summary['duplicates']['images']:,} files",
             copies == 0,
         ),
         Check(
@@ -542,7 +551,7 @@ def _split_checks(shared: Context) -> list[Check]:
             "Test set", f"{len(test):,} images of {test['patient'].nunique():,} patients", classes
         ),
         Check(
-            "Files that could not be used",
+            "Files left out",
             f"{summary['rejected']:,}",
             f"each with its reason in splits/rejected.csv; {summary['total']:,} images were used",
         ),
@@ -664,7 +673,7 @@ def _drawn(results: Sequence[Result]) -> dict[str, Markup]:
         "confusion": (pictures.confusion(tested), f"Confusion matrices: {cells}."),
     }
     return {
-        name: Markup(pictures.svg(figure, name, description))  # noqa: S704 (svg escapes)
+        name: Markup(pictures.svg(figure, name, description))  # svg() escapes its texts
         for name, (figure, description) in drawn.items()
     }
 

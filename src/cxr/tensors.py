@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from cxr import archive, manifest, params
+from cxr import archive, hashing, manifest, params
 from cxr.errors import InputError
 from cxr.params import CLASSES
 
@@ -34,7 +34,7 @@ def build(
             patient) and ``contact_sheet.png``.
 
     Raises:
-        InputError: an image can no longer be read: the archive has changed since the split.
+        InputError: an image is gone, unreadable or another one: the archive has changed since.
     """
     square = {"squash": squash, "letterbox": letterbox, "center_crop": center_crop}[settings.resize]
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,16 +45,21 @@ def build(
         )
         with archive.open_zip(archive_path) as opened:
 
-            def cache(row: tuple[int, str]) -> None:
-                place, path = row
+            def cache(row: tuple[int, str, str]) -> None:
+                place, path, sha256 = row
                 try:
-                    grey, _ = manifest.decode(archive.read(opened, path))
+                    data = archive.read(opened, path)
+                    grey, _ = manifest.decode(data)
+                    if hashing.bytes_sha256(data) != sha256:
+                        message = "not the file that was split"
+                        raise InputError(message)
                 except InputError as error:
                     message = f"{path} in {archive_path}: {error}; run `dvc repro -f split`"
                     raise InputError(message) from error
                 images[place] = square(grey, size)
 
-            manifest.in_threads(cache, enumerate(split["path"]), f"caching at {size} x {size}")
+            rows = zip(range(len(split)), split["path"], split["sha256"], strict=True)
+            manifest.in_threads(cache, rows, f"caching at {size} x {size}")
         images.flush()
         contact_sheet(images, split).save(beside / "contact_sheet.png")
         for name in ("images.npy", "contact_sheet.png"):

@@ -1,0 +1,107 @@
+"""What the tests share: archives small enough to read by eye, settings, and the real data."""
+
+import io
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cxr import manifest, params, phantom
+
+ROOT = Path(__file__).resolve().parents[1]
+
+Encode = Callable[..., bytes]
+MakeArchive = Callable[[str, dict[str, bytes]], Path]
+SplitSettings = Callable[..., params.Split]
+
+
+@pytest.fixture(scope="session")
+def tiny_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 phantoms of 48 to 96 pixels with every kind and trap of Kermany's; read it, only."""
+    path = tmp_path_factory.mktemp("archive") / "phantoms.zip"
+    phantom.write_archive(path, seed=1, images=40, size_range=(48, 96))
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_archive() -> Path:
+    """The zip of all 5,856 X-rays, in Kermany's or Kaggle's layout, at any resolution."""
+    given = os.environ.get("CXR_TEST_ARCHIVE")
+    if not given:
+        pytest.skip("CXR_TEST_ARCHIVE is not set: give it the path of Kermany's archive")
+    return Path(given)
+
+
+@pytest.fixture(scope="session")
+def real_manifest(real_archive: Path) -> pd.DataFrame:
+    """The real archive's manifest: every one of its images can be used."""
+    table, rejected = manifest.build(real_archive, 0.0)
+    assert rejected.empty
+    return table
+
+
+@pytest.fixture(scope="session")
+def jpeg() -> Encode:
+    """Encode an image: ``jpeg(100)``, ``jpeg(pixels)``, ``jpeg(mode="RGB", kind="PNG")``."""
+
+    def encode(
+        grey: int | np.ndarray = 100,
+        size: tuple[int, int] = (8, 6),
+        mode: str = "L",
+        kind: str = "JPEG",
+    ) -> bytes:
+        if isinstance(grey, np.ndarray):
+            image = Image.fromarray(grey)
+        else:
+            image = Image.new("L", size, grey)
+        stream = io.BytesIO()
+        image.convert(mode).save(stream, kind)
+        return stream.getvalue()
+
+    return encode
+
+
+@pytest.fixture
+def make_archive(tmp_path: Path) -> MakeArchive:
+    """Write a stored zip from names and bytes: ``make_archive("a.zip", {"NORMAL/1.png": ...})``."""
+
+    def make(name: str, files: dict[str, bytes]) -> Path:
+        path = tmp_path / name
+        with zipfile.ZipFile(path, "w") as archive:
+            for entry, data in files.items():
+                archive.writestr(entry, data)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def settings() -> params.Params:
+    """The repository's own params.yaml; frozen, so ``model_copy(update=...)`` changes it."""
+    return params.load(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def split_settings(settings: params.Params) -> SplitSettings:
+    """Make split settings with small counts: ``split_settings("image", val=(1, 2))``."""
+
+    def make(
+        protocol: str = "grouped",
+        val: tuple[int, int] = (2, 4),
+        test: tuple[int, int] = (2, 4),
+        max_rejected: float = 0.0,
+    ) -> params.Split:
+        counts = {
+            name: params.Counts(NORMAL=normal, PNEUMONIA=pneumonia)
+            for name, (normal, pneumonia) in {"val": val, "test": test}.items()
+        }
+        return settings.split.model_copy(
+            update={"protocol": protocol, "max_rejected": max_rejected, **counts}
+        )
+
+    return make
