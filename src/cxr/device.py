@@ -1,6 +1,7 @@
 """The device that Keras computes on, and the precision that suits it."""
 
 import platform
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -80,5 +81,9 @@ def _nvidia() -> tuple[str, float]:
         return "GPU", 0.0
     query = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
     answer = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
-    name, _, capability = answer.stdout.partition("\n")[0].partition(",")
-    return name.strip() or "GPU", float(capability or 0)
+    # The answer is such as "NVIDIA H100 80GB HBM3, 9.0"; errors come on stdout too.
+    found = re.match(r"([^,\n]+), *([\d.]+|\[N/A\])", answer.stdout)
+    if answer.returncode or found is None:
+        return "GPU", 0.0
+    name, capability = found.groups()
+    return name, 0.0 if capability == "[N/A]" else float(capability)

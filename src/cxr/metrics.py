@@ -97,13 +97,23 @@ def auc_difference_interval(
 
 
 def roc_points(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
-    """Return the ROC curve: threshold, fpr (1 - specificity), tpr (recall). Both classes needed."""
+    """Return the ROC curve: threshold, fpr (1 - specificity), tpr (recall).
+
+    No point where only one class is there: one of the two would be a division by zero.
+    """
+    if len(np.unique(labels)) < 2:
+        return pd.DataFrame(columns=["threshold", "fpr", "tpr"], dtype=float)
     fpr, tpr, thresholds = roc_curve(labels, probabilities, drop_intermediate=True)
     return pd.DataFrame({"threshold": np.minimum(thresholds, 1.0), "fpr": fpr, "tpr": tpr})
 
 
 def precision_recall_points(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
-    """Return the precision-recall curve: threshold, recall, precision."""
+    """Return the precision-recall curve: threshold, recall, precision.
+
+    No point without PNEUMONIA, where recall would be a division by zero.
+    """
+    if not np.any(labels == 1):
+        return pd.DataFrame(columns=["threshold", "recall", "precision"], dtype=float)
     precision, recall, thresholds = precision_recall_curve(
         labels, probabilities, drop_intermediate=True
     )

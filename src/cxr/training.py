@@ -189,6 +189,12 @@ def _fit(
 def _class_weights(labels: np.ndarray) -> dict[int, float]:
     """Return total / (2 x class count) for each label: both classes weigh the same in all."""
     counts = np.bincount(labels, minlength=2)
+    if not counts.all():
+        message = (
+            f"there is no {params.CLASSES[counts.argmin()]} image to train on: class_weights needs "
+            "both classes; give train some, or set class_weights to null"
+        )
+        raise InputError(message)
     return {label: len(labels) / (2 * int(count)) for label, count in enumerate(counts)}
 
 
@@ -211,12 +217,13 @@ class _Recorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         metrics = {name: float(value) for name, value in (logs or {}).items()}
         number = len(self.rows) + 1
-        if not math.isfinite(metrics["loss"]):
-            message = (
-                f"the loss is {metrics['loss']} after epoch {number} (phase {self.phase}): "
-                f"lower systems.<name>.phases.{self.phase}.learning_rate"
-            )
-            raise InputError(message)
+        for name in ("loss", "val_loss"):  # the last step may spoil val_loss alone
+            if not math.isfinite(metrics[name]):
+                message = (
+                    f"{name} is {metrics[name]} after epoch {number} (phase {self.phase}): "
+                    f"lower systems.<name>.phases.{self.phase}.learning_rate"
+                )
+                raise InputError(message)
         self.seconds.append(time.perf_counter() - self._began)
         self.rows.append({"epoch": number, "phase": self.phase} | metrics)
         self.on_epoch(number, metrics)

@@ -124,10 +124,12 @@ def save(model: keras.Model, system: params.System, folder: Path) -> None:
     """
     with _policy("float32"):
         keras.backend.clear_session()  # automatic layer names count up within a process
-        plain = json.loads(build(system).to_json())
-    atomic.write_text(folder / ARCHITECTURE, json.dumps(plain, indent=1) + "\n")
+        plain = build(system)
+    plain.set_weights(model.get_weights())  # layer names stand in the weights file too
+    text = json.dumps(json.loads(plain.to_json()), indent=1)
+    atomic.write_text(folder / ARCHITECTURE, text + "\n")
     with atomic.replacing(folder / WEIGHTS) as beside:
-        model.save_weights(beside)
+        plain.save_weights(beside)
 
 
 def load(folder: str | Path) -> keras.Model:

@@ -91,7 +91,7 @@ def read(path: Path, name: str | None = None) -> Arrays:
     try:
         with h5py.File(path, "r") as file:
             arrays = _read_legacy(file) if "layer_names" in file.attrs else _read_keras3(file)
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:  # all that h5py raises
         message = f"weights {name}: cannot be read as an HDF5 weights file ({error})"
         raise InputError(message) from error
     if not arrays:
@@ -107,14 +107,16 @@ def check(arrays: Arrays, model: keras.Model, name: str) -> None:
         InputError: where a layer is missing, left over, or of another shape.
     """
     wanted = {
-        layer.name: [w.shape for w in layer.weights] for layer in model.layers if layer.weights
+        layer.name: [tuple(w.shape) for w in layer.weights]
+        for layer in model.layers
+        if layer.weights
     }
     found = {layer: [array.shape for array in held] for layer, held in arrays.items()}
     faults = [
         (f"lacks {_few(wanted.keys() - found.keys())}", wanted.keys() - found.keys()),
         (f"has besides {_few(found.keys() - wanted.keys())}", found.keys() - wanted.keys()),
     ]
-    shapes = [n for n in wanted if n in found and [*map(tuple, wanted[n])] != found[n]]
+    shapes = [n for n in wanted if n in found and wanted[n] != found[n]]
     if shapes:
         first = shapes[0]
         faults.append((f"has {first} as {found[first]} instead of {wanted[first]}", set(shapes)))

@@ -1,0 +1,245 @@
+"""Weights files: both of Keras's layouts come back whole, and nothing that does not fit gets in."""
+
+import json
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from cxr import models
+from cxr.errors import InputError
+from cxr.models import backbones, weights
+from tests.small import TINY, system, tiny_model
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+def arrays_of(model: keras.Model) -> weights.Arrays:
+    return {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+
+
+def assert_same(one: weights.Arrays, other: weights.Arrays) -> None:
+    assert one.keys() == other.keys()
+    for layer, held in one.items():
+        for ours, theirs in zip(held, other[layer], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def write_keras3(path: Path, model: keras.Model) -> Path:
+    model.save_weights(path)
+    return path
+
+
+def write_legacy(path: Path, model: keras.Model) -> Path:
+    """Write the layout of Keras 2, which keras.applications still serves."""
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
+        file.attrs["keras_version"] = b"2.1.0"
+        for layer in model.layers:
+            group = file.create_group(layer.name)
+            names = [f"{layer.name}/{kind}:0" for kind in ("kernel", "bias")] * bool(layer.weights)
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, array in zip(names, layer.get_weights(), strict=True):
+                group[name] = array
+    return path
+
+
+@pytest.fixture
+def source() -> keras.Model:
+    """A backbone whose biases are no zeros."""
+    model = tiny_model()
+    draws = np.random.default_rng(4)
+    model.set_weights([draws.normal(size=weight.shape) for weight in model.weights])
+    return model
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "weights" / "tiny"
+
+
+LAYOUTS = [
+    pytest.param(write_keras3, "mine.weights.h5", id="Keras 3"),
+    pytest.param(write_legacy, "mine.h5", id="earlier Keras"),
+]
+
+
+class TestAFile:
+    @pytest.mark.parametrize(("write", "name"), LAYOUTS)
+    def test_goes_through_the_folder_into_the_network(self, write, name, source, folder, tmp_path):
+        path = write(tmp_path / name, source)
+        note = weights.resolve(system(weights=str(path)), folder)
+        initial = weights.initial(folder)
+        assert_same(initial, arrays_of(source))
+        network = models.build(system(), initial)
+        assert_same({name: arrays_of(network)[name] for name in initial}, arrays_of(source))
+        assert note == json.loads((folder / "weights.json").read_text())
+        assert (note["backbone"], note["weights"]) == ("tiny", name)
+        assert (folder / "backbone.weights.h5").read_bytes() == path.read_bytes()
+
+    def test_is_noted_without_its_path(self, source, folder, tmp_path):
+        path = write_keras3(tmp_path / "mine.weights.h5", source)
+        weights.resolve(system(weights=str(path)), folder)
+        assert str(tmp_path) not in (folder / "weights.json").read_text()
+
+    def test_gives_the_same_folder_each_time(self, source, tmp_path):
+        path = write_keras3(tmp_path / "mine.weights.h5", source)
+        for name in ("one", "two"):
+            weights.resolve(system(weights=str(path)), tmp_path / name)
+        for name in ("weights.json", "backbone.weights.h5"):
+            assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+    def test_with_more_than_ten_layers_of_a_kind_keeps_its_layers_apart(self, tmp_path):
+        # Keras 3 numbers the groups conv2d, conv2d_1, ..., conv2d_10, and HDF5 sorts them as text.
+        image = keras.Input((32, 32, 3))
+        vgg = keras.Model(image, backbones.vgg16(image))
+        path = write_keras3(tmp_path / "vgg16.weights.h5", vgg)
+        found = weights.read(path)
+        assert_same(found, arrays_of(vgg))
+        weights.check(found, vgg, "vgg16.weights.h5")
+
+
+class TestRefused:
+    @pytest.fixture
+    def refuse(self, folder):
+        """Resolve a file that must be refused, see that nothing is left, and give the message."""
+
+        def refuse(path: Path, **changes) -> str:
+            with pytest.raises(InputError) as refused:
+                weights.resolve(system(weights=str(path), **changes), folder)
+            assert not folder.exists() or not list(folder.iterdir())
+            return str(refused.value)
+
+        return refuse
+
+    @pytest.mark.parametrize(("write", "name"), LAYOUTS)
+    def test_another_architecture_by_the_layers_at_fault(self, write, name, refuse, tmp_path):
+        image = keras.Input((8, 8, 3))
+        x = keras.layers.Conv2D(4, 5, name="block1_conv1")(image)
+        x = keras.layers.Conv2D(2, 3, name="block7_conv1")(x)
+        path = write(tmp_path / name, keras.Model(image, x))
+        message = refuse(path)
+        assert f"weights {path} are of another architecture" in message
+        assert "lacks block2_conv1" in message
+        assert "has besides block7_conv1" in message
+        assert "has block1_conv1 as [(5, 5, 3, 4), (4,)] instead of [(3, 3, 3, 4), (4,)]" in message
+
+    def test_a_classifier_around_the_backbone(self, source, refuse, tmp_path):
+        top = keras.layers.Dense(2, name="predictions")(source.output)
+        path = write_keras3(tmp_path / "top.weights.h5", keras.Model(source.input, top))
+        message = refuse(path)
+        assert "has besides predictions" in message
+        assert "lacks" not in message
+
+    def test_a_smaller_net_names_three_layers_and_counts_the_rest(self, source, refuse, tmp_path):
+        path = write_keras3(tmp_path / "small.weights.h5", source)
+        changes = {"backbone": "vgg16", "image_size": 32}
+        message = refuse(path, **changes)
+        assert "lacks block1_conv2, block2_conv2, block3_conv1 and 8 more" in message
+        assert "has block1_conv1 as [(3, 3, 3, 4), (4,)]" in message
+
+    def test_a_missing_file(self, refuse, tmp_path):
+        message = refuse(tmp_path / "nowhere.h5")
+        assert "nowhere.h5 is not a file" in message
+        assert "imagenet" in message
+
+    def test_a_folder(self, refuse, tmp_path):
+        (tmp_path / "folder.h5").mkdir()
+        assert "folder.h5 is not a file" in refuse(tmp_path / "folder.h5")
+
+    @pytest.mark.parametrize("content", [b"", b"not HDF5", b"\x89HDF\r\n\x1a\n cut"], ids=repr)
+    def test_a_file_that_is_not_hdf5(self, content, refuse, tmp_path):
+        path = tmp_path / "broken.h5"
+        path.write_bytes(content)
+        message = refuse(path)
+        assert f"weights {path}: cannot be read as an HDF5 weights file" in message
+
+    def test_a_truncated_file(self, source, refuse, tmp_path):
+        path = write_keras3(tmp_path / "cut.weights.h5", source)
+        path.write_bytes(path.read_bytes()[:-500])
+        assert "cut.weights.h5: cannot be read" in refuse(path)
+
+    def test_hdf5_without_a_layer(self, refuse, tmp_path):
+        path = tmp_path / "empty.h5"
+        with h5py.File(path, "w") as file:
+            file["measurements"] = [1, 2, 3]
+        assert "holds no layer" in refuse(path)
+
+    def test_hdf5_of_something_else_whose_groups_have_names(self, refuse, tmp_path):
+        path = tmp_path / "else.h5"
+        with h5py.File(path, "w") as file:
+            group = file.create_group("patient")
+            group.attrs["name"] = "someone"
+            group["pulse"] = [70, 71]
+        assert "else.h5: cannot be read" in refuse(path)
+
+    def test_a_legacy_file_without_its_weight_names(self, source, refuse, tmp_path):
+        path = write_legacy(tmp_path / "torn.h5", source)
+        with h5py.File(path, "a") as file:
+            del file["block1_conv1"].attrs["weight_names"]
+        assert "torn.h5: cannot be read" in refuse(path)
+
+
+class TestNoWeights:
+    def test_leave_a_note_alone(self, folder):
+        note = weights.resolve(system(weights=None), folder)
+        assert note == {"backbone": "tiny", "weights": None, "sha256": None}
+        assert [path.name for path in folder.iterdir()] == ["weights.json"]
+        assert weights.initial(folder) is None
+
+    def test_are_random_even_where_a_file_was_before(self, source, folder, tmp_path):
+        path = write_keras3(tmp_path / "mine.weights.h5", source)
+        weights.resolve(system(weights=str(path)), folder)
+        weights.resolve(system(weights=None), folder)
+        assert weights.initial(folder) is None
+
+    def test_are_not_what_an_empty_folder_means(self, folder):
+        with pytest.raises(InputError, match=r"weights.json is missing: run .*weights@tiny"):
+            weights.initial(folder)
+
+
+class TestImageNet:
+    def test_comes_from_keras(self, folder, source, monkeypatch):
+        backbone = backbones.Backbone(**vars(TINY) | {"imagenet": lambda: source})
+        monkeypatch.setitem(backbones.BACKBONES, "tiny", backbone)
+        note = weights.resolve(system(weights="imagenet"), folder)
+        assert note["weights"] == "imagenet"
+        assert_same(weights.initial(folder), arrays_of(source))
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "backbone.weights.h5",
+            "weights.json",
+        ]
+
+    def test_without_a_network_says_what_to_do(self, folder, monkeypatch):
+        def fail():
+            # What keras.utils.get_file raises, for every reason.
+            message = "URL fetch failure on https://storage/vgg16.h5: None -- no route to host"
+            raise Exception(message)
+
+        backbone = backbones.Backbone(**vars(TINY) | {"imagenet": fail})
+        monkeypatch.setitem(backbones.BACKBONES, "tiny", backbone)
+        with pytest.raises(InputError) as refused:
+            weights.resolve(system(weights="imagenet"), folder)
+        message = str(refused.value)
+        assert "cannot fetch the ImageNet weights of tiny: URL fetch failure" in message
+        assert "weights=/absolute/path" in message
+        assert "weights=null" in message
+        assert not list(folder.iterdir())
+
+    def test_is_asked_of_keras_for_vgg16_without_its_top(self, monkeypatch):
+        asked = {}
+        monkeypatch.setattr(keras.applications, "VGG16", lambda **given: asked.update(given))
+        backbones.BACKBONES["vgg16"].imagenet()
+        assert (asked["include_top"], asked["weights"]) == (False, "imagenet")
+
+
+def test_a_failure_leaves_what_was_there(source, folder, tmp_path):
+    path = write_keras3(tmp_path / "mine.weights.h5", source)
+    weights.resolve(system(weights=str(path)), folder)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    (tmp_path / "broken.h5").write_bytes(b"no")
+    with pytest.raises(InputError):
+        weights.resolve(system(weights=str(tmp_path / "broken.h5")), folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before

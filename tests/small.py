@@ -1,0 +1,101 @@
+"""Small systems for the tests: a backbone of two blocks, and VGG16 at 32 x 32."""
+
+import re
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+from keras import layers
+
+from cxr import params
+from cxr.models import backbones
+
+SIZE = 16
+
+
+def tiny_layers(tensor: Any) -> Any:
+    """Lay two blocks of one convolution each, and layers without weights between them."""
+    x = layers.Conv2D(4, 3, padding="same", name="block1_conv1")(tensor)
+    x = layers.ReLU()(x)  # its name is Keras's to choose
+    x = layers.MaxPooling2D(4, name="block1_pool")(x)
+    return layers.Conv2D(6, 3, activation="relu", padding="same", name="block2_conv1")(x)
+
+
+def tiny_model() -> keras.Model:
+    """The tiny backbone alone, with weights of its own; stands for Keras's ImageNet model."""
+    image = keras.Input((SIZE, SIZE, 3))
+    return keras.Model(image, tiny_layers(image), name="tiny")
+
+
+TINY = backbones.Backbone(
+    preprocess=backbones.caffe,
+    layers_on=tiny_layers,
+    imagenet=tiny_model,
+    block=re.compile(r"block(\d+)_"),
+    blocks=2,
+    min_size=8,
+)
+
+AUGMENTATION = params.Augmentation(
+    rotation=40, width_shift=0.3, height_shift=0.4, shear=0.2, zoom=0.4, horizontal_flip=True
+)
+
+
+def phase(
+    trainable: Any = "all", rate: float = 1e-3, epochs: int = 1, patience: int | None = None
+) -> params.Phase:
+    """A phase, where only what a test is about needs to be said."""
+    stopping = None if patience is None else params.EarlyStopping(patience=patience)
+    return params.Phase(
+        trainable=trainable, learning_rate=rate, epochs=epochs, early_stopping=stopping
+    )
+
+
+def system(**changes: Any) -> params.System:
+    """A system on the tiny backbone, which the test has to put into ``backbones.BACKBONES``."""
+    settings: dict[str, Any] = {
+        "backbone": "tiny",
+        "weights": None,
+        "image_size": SIZE,
+        "batch_size": 4,
+        "augmentation": AUGMENTATION,
+        "class_weights": "balanced",
+        "head": params.Head(pool="average", dense=(params.Dense(units=5, dropout=0.4),)),
+        "phases": {"train": phase()},
+    }
+    return params.System(**settings | changes)
+
+
+def vgg16(**changes: Any) -> params.System:
+    """VGG16 at the smallest size it takes, with a small head."""
+    return system(**{"backbone": "vgg16", "image_size": 32, "batch_size": 2} | changes)
+
+
+def xrays(counts: dict[str, tuple[int, int]], size: int = SIZE) -> tuple[np.ndarray, pd.DataFrame]:
+    """Make noise with a bright spot where the label is 1.
+
+    Args:
+        counts: how many images of label 0 and of label 1 each split has.
+        size: side in pixels.
+
+    Returns:
+        uint8 [n, size, size], splits and labels mixed, and the index that belongs to it: four
+        images a patient.
+    """
+    draws = np.random.default_rng(0)
+    rows = [
+        (split, label)
+        for split, per_label in counts.items()
+        for label, count in enumerate(per_label)
+        for _ in range(count)
+    ]
+    rows = [rows[place] for place in draws.permutation(len(rows))]
+    images = draws.integers(0, 160, (len(rows), size, size))
+    for image, (_, label) in zip(images, rows, strict=True):
+        image[size // 4 : size // 2, size // 4 : size // 2] += 90 * label
+    index = pd.DataFrame(rows, columns=["split", "label"])
+    index.insert(0, "id", [f"x{row:04d}" for row in range(len(rows))])
+    place = index.groupby(["split", "label"]).cumcount()
+    index["patient"] = index["split"] + index["label"].astype(str) + (place // 4).astype(str)
+    return images.astype("uint8"), index[["id", "label", "split", "patient"]]
