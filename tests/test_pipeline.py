@@ -1,0 +1,260 @@
+"""The whole pipeline through DVC, in a clone, on a tiny sample: what runs and what is kept."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from cxr import phantom
+
+ROOT = Path(__file__).resolve().parents[1]
+SYSTEMS = ("vgg16_transfer", "vgg16_scratch")
+EVERY_STAGE = {
+    "download", "split", "preprocess@32", "compare",
+    *(f"{stage}@{system}" for stage in ("weights", "train", "evaluate") for system in SYSTEMS),
+}  # fmt: skip
+TINY = {
+    "source": "tiny.zip",
+    "split.val.NORMAL": 3, "split.val.PNEUMONIA": 6,
+    "split.test.NORMAL": 3, "split.test.PNEUMONIA": 6,
+} | {
+    f"systems.{system}.{key}": value
+    for system in SYSTEMS
+    for key, value in {
+        "image_size": 32, "batch_size": 4, "weights": "null", "phases.train.epochs": 1,
+    }.items()
+}  # fmt: skip
+
+
+@dataclass
+class Clone:
+    """A clone of this repository as it lies here, with DVC and git of its own."""
+
+    root: Path
+
+    def call(self, *command: str, fails: bool = False, **env: str) -> str:
+        """Run a command in the clone and return all that it printed."""
+        without = ("MLFLOW_", "DVC_", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "GIT_")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(without)}
+        kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+        kept |= {"DVC_NO_ANALYTICS": "1"} | env
+        done = subprocess.run(
+            command, cwd=self.root, env=kept, capture_output=True, text=True, check=False
+        )
+        said = done.stdout + done.stderr
+        assert (done.returncode != 0) == fails, said
+        return said
+
+    def stages(self, *command: str, **env: str) -> set[str]:
+        """Run DVC and return the names of the stages that it ran (not: restored or skipped)."""
+        return set(re.findall(r"Running stage '(.+?)'", self.call("dvc", *command, **env)))
+
+    def runs(self) -> pd.DataFrame:
+        """Return MLflow's runs from the database at the clone's root."""
+        mlflow.set_tracking_uri(f"sqlite:///{self.root}/mlflow.db")
+        return mlflow.search_runs(search_all_experiments=True)
+
+    def json(self, path: str) -> dict:
+        return json.loads((self.root / path).read_text())
+
+
+def overrides(values: dict) -> list[str]:
+    return [part for key, value in values.items() for part in ("-S", f"{key}={value}")]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """Clone the files that git would take, commit them, and run everything once."""
+    root = tmp_path_factory.mktemp("clone")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split("\n")  # fmt: skip
+    for name in filter(None, listed):
+        if (ROOT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, root / name)
+    made = Clone(root)
+    phantom.write_archive(root / "tiny.zip", seed=1, images=40, size_range=(40, 64))
+    made.call("git", "init", "--quiet")
+    made.call("git", "config", "user.name", "test")
+    made.call("git", "config", "user.email", "test@example.org")
+    (root / ".git/info/exclude").write_text("/tiny.zip\n")
+    made.call("git", "add", ".")
+    made.call("git", "commit", "--quiet", "-m", "as it lies here")
+    assert made.stages("exp", "run", "-n", "first", *overrides(TINY)) == EVERY_STAGE
+    made.call("git", "add", ".")
+    made.call("git", "commit", "--quiet", "-m", "tiny")
+    return made
+
+
+def test_every_promised_file_is_there(clone):
+    for name in SYSTEMS:
+        trained = {"architecture.json", "model.weights.h5", "history.csv", "train.json"}
+        assert {p.name for p in (clone.root / "models" / name).glob("*")} >= trained
+        evaluated = {p.name for p in (clone.root / "evaluations" / name).glob("*")}
+        assert evaluated >= {"metrics.json", "predictions.csv", "roc.csv", "roc.png"}
+    assert (clone.root / "reports/index.html").stat().st_size > 10_000
+
+
+def test_comparison_holds_both_systems_and_the_published_figure(clone):
+    table = pd.read_csv(clone.root / "reports/comparison.csv").set_index("system")
+    assert list(table.index) == list(SYSTEMS)
+    assert table.loc["vgg16_transfer", "published_auc"] == 0.9895
+
+
+def test_second_repro_runs_nothing(clone):
+    assert clone.stages("repro") == set()
+
+
+def test_outputs_name_neither_this_machine_nor_a_date(clone):
+    for path in [*clone.root.glob("models/*/*.json"), *clone.root.glob("*/*.json")]:
+        if path.name != "timing.json":
+            assert str(clone.root) not in path.read_text(), path
+            assert not re.search(r"20\d\d-\d\d-\d\d", path.read_text()), path
+
+
+def test_predictions_hold_every_image_once_with_its_split(clone):
+    manifest = pd.read_csv(clone.root / "splits/manifest.csv").set_index("id")
+    predictions = pd.read_csv(clone.root / "evaluations/vgg16_scratch/predictions.csv")
+    assert set(predictions["id"]) == set(manifest.index)
+    assert (manifest.loc[predictions["id"], "split"].to_numpy() == predictions["split"]).all()
+
+
+def test_mlflow_has_one_run_a_model_with_training_and_test_figures(clone):
+    runs = clone.runs()
+    models = runs[runs["tags.stage"] == "train"]
+    assert sorted(models["tags.system"]) == sorted(SYSTEMS)
+    assert not (runs["tags.stage"] == "evaluate").any()
+    transfer = models.set_index("tags.system").loc["vgg16_transfer"]
+    metrics = clone.json("evaluations/vgg16_transfer/metrics.json")
+    assert transfer["params.freeze_blocks"] == "4"
+    assert transfer["metrics.test/auc"] == pytest.approx(metrics["test"]["auc"])
+    assert transfer["metrics.val_loss"] > 0
+    assert transfer["tags.dvc.experiment"] == "first"
+
+
+def test_mlflow_has_a_run_of_every_stage_under_one_parent(clone):
+    runs = clone.runs()
+    first = runs[runs["tags.dvc.experiment"] == "first"]
+    stages = {"download", "split", "preprocess", "weights", "train", "compare"}
+    assert set(first["tags.stage"]) == stages | {"rebuild"}
+    parents = first.loc[first["tags.stage"] != "rebuild", "tags.mlflow.parentRunId"]
+    assert set(parents) == set(first.loc[first["tags.stage"] == "rebuild", "run_id"])
+    assert first["tags.source.sha256"].nunique() == 1
+
+
+def test_mlflow_has_the_inputs_md5_as_dvc_locked_it(clone):
+    runs = clone.runs()
+    run = runs[(runs["tags.stage"] == "train") & (runs["tags.system"] == "vgg16_scratch")].iloc[0]
+    lock = (clone.root / "dvc.lock").read_text()
+    md5 = run["tags.dvc.md5.tensors/32/images.npy"]
+    assert re.search(rf"tensors/32/images.npy\n\s+hash: md5\n\s+md5: {md5}", lock)
+
+
+def test_mlflow_model_takes_raw_pixels_and_gives_the_same_probability(clone):
+    import numpy as np
+
+    runs = clone.runs()
+    run = runs[(runs["tags.stage"] == "train") & (runs["tags.system"] == "vgg16_scratch")].iloc[0]
+    logged = mlflow.search_logged_models(
+        [run["experiment_id"]], f"source_run_id = '{run['run_id']}'", output_format="list"
+    )
+    model = mlflow.pyfunc.load_model(logged[0].model_uri)
+    assert model.metadata.signature.inputs.inputs[0].shape == (-1, 32, 32, 1)
+    images = np.load(clone.root / "tensors/32/images.npy")[:2, ..., None]
+    predictions = pd.read_csv(clone.root / "evaluations/vgg16_scratch/predictions.csv")
+    assert model.predict(images)[:, 0] == pytest.approx(predictions["probability"][:2], abs=1e-5)
+
+
+def test_freeze_blocks_reruns_the_transfer_baseline_alone(clone):
+    ran = clone.stages("exp", "run", "-S", "freeze_blocks=3", "-n", "three")
+    assert ran == {"train@vgg16_transfer", "evaluate@vgg16_transfer", "compare"}
+    runs = clone.runs()
+    three = runs[(runs["tags.dvc.experiment"] == "three") & (runs["tags.stage"] == "train")]
+    assert list(three["params.freeze_blocks"]) == ["3"]
+    assert three["metrics.test/auc"].notna().all()
+    shown = clone.call("dvc", "exp", "show", "--csv")
+    assert "freeze_blocks" in shown
+    assert "three" in shown
+    assert "test.auc" in clone.call("dvc", "metrics", "diff", "--all", "HEAD", "three")
+    clone.call("dvc", "exp", "apply", "first")
+
+
+def test_temporary_experiment_logs_to_the_root_and_leaves_the_tree_as_it_was(clone):
+    before = clone.call("git", "status", "--porcelain")
+    ran = clone.stages("exp", "run", "--temp", "-n", "strict", "-S", "evaluate.threshold=0.6",
+                       "-S", f"source={clone.root}/tiny.zip")  # fmt: skip
+    assert {f"evaluate@{name}" for name in SYSTEMS} | {"compare"} <= ran
+    assert not any(stage.startswith("train@") for stage in ran)
+    assert clone.call("git", "status", "--porcelain") == before
+    runs = clone.runs()
+    strict = runs[(runs["tags.dvc.experiment"] == "strict") & (runs["tags.stage"] == "train")]
+    assert sorted(strict["tags.system"]) == sorted(SYSTEMS)
+    assert set(strict["params.evaluate.threshold"]) == {"0.6"}
+    assert all(uri.startswith(f"file://{clone.root}/mlartifacts") for uri in runs["artifact_uri"])
+
+
+def test_deleted_database_is_rebuilt_from_the_outputs(clone):
+    (clone.root / "mlflow.db").rename(clone.root / "lost.db")
+    said = clone.call(sys.executable, "-m", "stages.sync")
+    assert "were missing" in said
+    rebuilt = clone.runs()
+    models = rebuilt[rebuilt["tags.stage"] == "train"]
+    assert sorted(models["tags.system"]) == sorted(SYSTEMS)
+    assert models["metrics.test/auc"].notna().all()
+    assert models["metrics.val_loss"].notna().all()
+    assert " 0 of " in f" {clone.call(sys.executable, '-m', 'stages.sync')}"
+
+
+def test_plots_show_gives_a_page(clone):
+    clone.call("dvc", "plots", "show")
+    assert "ROC on test" in (clone.root / "dvc_plots/index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("freeze_blocks=7", "freeze_blocks is 7"),
+        ("systems.vgg16_scratch.image_size=16", "takes 32 x 32 pixels or more"),
+        ("split.val.NORMAL=4000", "split.val.NORMAL 4000"),
+        ("systems.vgg16_scratch.weights=nowhere.h5", "nowhere.h5 is not a file"),
+        ("training.precision=float16", "training.precision is 'float16'"),
+    ],
+)
+def test_wrong_parameter_ends_in_one_clear_line_and_keeps_the_results(clone, override, says):
+    before = (clone.root / "reports/comparison.csv").read_bytes()
+    said = clone.call("dvc", "exp", "run", "-S", override, fails=True)
+    assert says in said
+    assert "Traceback" not in said
+    clone.call("git", "checkout", "params.yaml", "dvc.lock")
+    clone.call("dvc", "checkout", "--quiet")
+    assert (clone.root / "reports/comparison.csv").read_bytes() == before
+
+
+def test_misspelt_parameter_is_refused_by_dvc(clone):
+    said = clone.call("dvc", "exp", "run", "-S", "freeze_block=3", fails=True)
+    assert "freeze_block" in said
+
+
+def test_unreachable_server_is_a_warning_and_the_results_are_there(clone):
+    said = clone.call(
+        sys.executable, "-m", "stages.split", MLFLOW_TRACKING_URI="http://127.0.0.1:9"
+    )
+    assert "MLflow at http://127.0.0.1:9 did not take the run of split" in said
+    assert "make sync" in said
+    assert (clone.root / "splits/summary.json").is_file()
+
+
+@pytest.mark.parametrize("stage", ["download", "split", "preprocess", "weights", "train",
+                                   "evaluate", "compare", "sync", "ui"])  # fmt: skip
+def test_stage_explains_itself(clone, stage):
+    assert "usage:" in clone.call(sys.executable, "-m", f"stages.{stage}", "--help")
