@@ -97,7 +97,8 @@ class Shuffled(Ordered):
         augmentation: ranges of the random maps; None for none.
         seed: ``seed`` of params.yaml.
         phase: name of the phase.
-        epoch: the first epoch, from 0; Keras moves it on by calling ``on_epoch_end``.
+        epoch: how many epochs of the phase are done. Keras calls ``on_epoch_end`` once before the
+            first epoch and after each, so that the draws of the first are those of epoch 1.
 
     Raises:
         InputError: where there are fewer images than one batch.

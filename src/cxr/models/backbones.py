@@ -24,7 +24,8 @@ class Backbone:
         layers_on: lays the network without its top, with random weights, on a tensor; the layers
             join the caller's graph, so that the whole model stays flat (Grad-CAM and freezing by
             name need that) -> features [batch, h, w, channels].
-        imagenet: the same network with Keras's own ImageNet weights, whose hash Keras pins.
+        imagenet: the same network with Keras's own ImageNet weights, whose hash Keras pins; None
+            where there are none.
         block: a pattern whose first group is the number of a layer's block, from 1.
         blocks: how many blocks there are.
         min_size: the smallest image side in pixels that the network can take.
@@ -32,7 +33,7 @@ class Backbone:
 
     preprocess: Callable[[Any], Any]
     layers_on: Callable[[Any], Any]
-    imagenet: Callable[[], keras.Model]
+    imagenet: Callable[[], keras.Model] | None
     block: re.Pattern[str]
     blocks: int
     min_size: int
@@ -69,6 +70,26 @@ def vgg16(tensor: Any) -> Any:
     ).output
 
 
+def unit(grey: Any) -> Any:
+    """Scale pixels to 0 to 1 and show them as RGB."""
+    scaled = layers.Rescaling(1 / 255, dtype="float32", name="preprocess")(grey)
+    return layers.Concatenate(name="grey_to_rgb")([scaled] * 3)
+
+
+def cnn(tensor: Any) -> Any:
+    """Lay four blocks of convolution, ReLU, 2 x 2 maximum and batch norm on [batch, s, s, 3].
+
+    The network of the repository on the principle of transfer: 64, 128, 256 and 256 filters of
+    3 x 3, valid. It learns from scratch in a tenth of VGG16's time.
+    """
+    for block, filters in enumerate((64, 128, 256, 256), start=1):
+        name = f"block{block}_"
+        tensor = layers.Conv2D(filters, 3, activation="relu", name=f"{name}conv")(tensor)
+        tensor = layers.MaxPooling2D(name=f"{name}pool")(tensor)
+        tensor = layers.BatchNormalization(name=f"{name}norm")(tensor)
+    return tensor
+
+
 BACKBONES = {
     "vgg16": Backbone(
         preprocess=caffe,
@@ -77,6 +98,14 @@ BACKBONES = {
         block=re.compile(r"block(\d+)_"),
         blocks=5,
         min_size=32,
+    ),
+    "cnn": Backbone(
+        preprocess=unit,
+        layers_on=cnn,
+        imagenet=None,
+        block=re.compile(r"block(\d+)_"),
+        blocks=4,
+        min_size=46,  # 46, 44, 22, 20, 10, 8, 4, 2, 1: each block cuts two pixels, then halves
     ),
 }
 

@@ -141,6 +141,9 @@ def _standalone(backbone: backbones.Backbone) -> keras.Model:
 
 
 def _fetch_imagenet(backbone: backbones.Backbone, name: str, path: Path) -> None:
+    if backbone.imagenet is None:
+        message = f"there are no ImageNet weights of {name}: give a path, or null for random ones"
+        raise InputError(message)
     try:
         model = backbone.imagenet()
     except Exception as error:  # Keras raises a bare Exception for every failure of its download
