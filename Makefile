@@ -19,7 +19,7 @@ unexport PYTHONHOME
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-setup: .venv/installed ## install what requirements.lock pins into .venv
+setup: .venv/installed ## install what requirements.lock pins into .venv, and pull the sample
 
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
@@ -29,6 +29,8 @@ setup: .venv/installed ## install what requirements.lock pins into .venv
 		"uv==$$(sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)"
 	VIRTUAL_ENV=.venv uv pip sync --compile-bytecode --require-hashes requirements.lock
 	VIRTUAL_ENV=.venv uv pip install --quiet --no-deps --editable .
+	@# The sample: some DVC commands (exp apply, checkout) want all that is tracked to be there.
+	dvc pull --quiet data.dvc
 	@touch $@
 
 # The same pipeline as `dvc repro`, on the embedded sample, small enough for two CPU cores.
@@ -36,10 +38,10 @@ DEMO := source=data/phantoms.zip tracking.experiment=demo \
 	split.val.NORMAL=16 split.val.PNEUMONIA=40 split.test.NORMAL=16 split.test.PNEUMONIA=40 \
 	$(foreach s,vgg16_transfer vgg16_scratch,$(addprefix systems.$(s).,image_size=32 batch_size=32 \
 	phases.train.epochs=2)) systems.vgg16_transfer.weights=null \
-	$(addprefix systems.cnn.,image_size=64 phases.clean.epochs=25)
+	$(addprefix systems.cnn.,image_size=64 batch_size=4 phases.clean.epochs=16 \
+	phases.clean.learning_rate=0.0003)
 
 demo: setup ## run the whole pipeline on the embedded sample, offline, as experiment `demo`
-	@dvc pull --quiet data.dvc
 	@echo "Offline there are no ImageNet weights: in this demo vgg16_transfer starts from random ones."
 	@dvc exp remove --quiet demo 2> /dev/null || true
 	@# Before the first rebuild there is no dvc.lock, and DVC warns of each output it cannot restore.

@@ -95,6 +95,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     (root / ".git/info/exclude").write_text("/tiny.zip\n")
     made.call("git", "add", ".")
     made.call("git", "commit", "--quiet", "-m", "as it lies here")
+    made.call("dvc", "pull", "--quiet")  # as `make setup` does
     assert made.stages("exp", "run", "-n", "first", *overrides(TINY)) == EVERY_STAGE
     made.call("git", "add", ".")
     made.call("git", "commit", "--quiet", "-m", "tiny")
