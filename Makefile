@@ -30,7 +30,7 @@ setup: .venv/installed ## install what requirements.lock pins into .venv, and pu
 	VIRTUAL_ENV=.venv uv pip sync --compile-bytecode --require-hashes requirements.lock
 	VIRTUAL_ENV=.venv uv pip install --quiet --no-deps --editable .
 	@# The sample: some DVC commands (exp apply, checkout) want all that is tracked to be there.
-	dvc pull --quiet data.dvc
+	dvc pull --quiet --remote sample data.dvc
 	@touch $@
 
 # The same pipeline as `dvc repro`, on the embedded sample, small enough for two CPU cores.

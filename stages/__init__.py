@@ -39,6 +39,11 @@ def run(work: Callable[..., None], arguments: argparse.ArgumentParser) -> None:
         work(params.load(), **given)
     except InputError as error:
         sys.exit(f"error: {error}")
+    except PermissionError as error:
+        sys.exit(
+            f"error: no permission for {error.filename} ({error.strerror}): make it readable and "
+            "writable for this user, or run where it is"
+        )
     except KeyboardInterrupt:
         sys.exit("stopped; nothing half-written is left")
 

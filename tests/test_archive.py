@@ -115,7 +115,8 @@ class TestDownload:
     def test_gives_a_file_that_others_may_read_as_a_copied_one(
         self, server, describe, both_classes, target, tmp_path
     ):
-        archive.take(describe(url=server, sha256=sha256(both_classes)), target)
+        size = both_classes.stat().st_size
+        archive.take(describe(url=server, bytes=size, sha256=sha256(both_classes)), target)
         archive.take(str(both_classes), tmp_path / "copied.zip")
         assert target.stat().st_mode == (tmp_path / "copied.zip").stat().st_mode
 
@@ -123,6 +124,11 @@ class TestDownload:
         said = refusal(describe(url=server, sha256="a" * 64), target)
         assert f"sha256 {sha256(both_classes)}, expected is {'a' * 64}" in said
         assert server in said and "-S source=/absolute/path/films.zip" in said
+
+    def test_refuses_another_size_than_described(self, server, describe, both_classes, target):
+        said = refusal(describe(url=server, bytes=7, sha256=sha256(both_classes)), target)
+        assert f"gave {both_classes.stat().st_size:,} bytes" in said
+        assert "descriptor says 7" in said
 
     def test_without_a_network_says_what_to_fetch_and_how_to_give_it(self, describe, target):
         with socket.socket() as free:
@@ -146,7 +152,8 @@ class TestDownload:
         self, server, describe, both_classes, target
     ):
         both_classes.write_bytes(b"not a zip, but what the descriptor says")
-        source = describe(url=server, sha256=sha256(both_classes))
+        size = both_classes.stat().st_size
+        source = describe(url=server, bytes=size, sha256=sha256(both_classes))
         assert "is not a whole zip" in refusal(source, target)
 
 

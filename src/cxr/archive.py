@@ -231,6 +231,12 @@ def _download(descriptor: Descriptor, target: Path) -> None:
             f"expected is {descriptor.sha256}: it was not kept. Try again, or {by_hand}"
         )
         raise InputError(message) from error
+    if target.stat().st_size != descriptor.bytes:
+        message = (
+            f"{descriptor.url} gave {target.stat().st_size:,} bytes of the right sha256, but the "
+            f"descriptor says {descriptor.bytes:,}: correct its field bytes"
+        )
+        raise InputError(message)
 
 
 def _zip_folder(folder: Path, target: Path) -> None:
