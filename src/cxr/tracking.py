@@ -337,7 +337,8 @@ def _write(experiment: str, record: Record, run_id: str | None, epochs: int) -> 
         client.log_artifact(run_id, str(path), record.stage)
     if record.model is not None:
         _log_model(run_id, record.model())
-    client.set_terminated(run_id, "FINISHED")
+    if record.before is None:  # else the run has ended before, and its duration is the training's
+        client.set_terminated(run_id, "FINISHED")
     parent = client.get_run(run_id).data.tags[PARENT]
     client.set_terminated(parent, "FINISHED")
     return run_id
