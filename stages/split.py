@@ -15,7 +15,7 @@ def work(settings: params.Params) -> None:
     images, rejected = manifest.build(RAW / "xrays.zip", settings.split.max_rejected)
     divided, left_out = split.assign(images, settings.split, settings.seed)
     rejected = pd.concat([rejected, left_out], ignore_index=True)
-    counts = split.summary(divided, len(rejected), settings.split, settings.seed)
+    counts = split.summary(divided, len(rejected), settings.seed)
     manifest.write(divided, SPLITS / "manifest.csv")
     manifest.write(rejected, SPLITS / "rejected.csv")
     atomic.write_text(SPLITS / "summary.json", json.dumps(counts, indent=2) + "\n")

@@ -263,7 +263,7 @@ class TestSummary:
         )
         table["split"] = ["train"] * 6 + ["val", "test"]
         table.loc[4, "mode"] = "RGB"
-        found = split.summary(table, 3, split_settings(), 0)
+        found = split.summary(table, 3, 0)
         assert found == {
             "images": {
                 "train": {"NORMAL": 4, "PNEUMONIA": 2},
@@ -291,7 +291,7 @@ class TestSummary:
     def test_sees_a_patient_on_two_sides(self, split_settings):
         table = films((0, "a"), (0, "a"), (0, "b"), (0, "c"), (1, "d"), (1, "e"), (1, "f"))
         table["split"] = ["train", "test", "val", "train", "train", "val", "test"]
-        assert split.summary(table, 0, split_settings(), 0)["patients_on_two_sides"] == 1
+        assert split.summary(table, 0, 0)["patients_on_two_sides"] == 1
 
     @pytest.mark.parametrize(
         ("sizes", "leak"), [([1] * 12, 0), ([12], 8)], ids=["single images", "one patient a class"]
@@ -300,13 +300,13 @@ class TestSummary:
         """With one patient a class every test image leaks; with single images none can."""
         table = films(*patients(0, *sizes), *patients(1, *sizes))
         divided, _ = split.assign(table, split_settings("image", val=(2, 2), test=(4, 4)), 0)
-        assert split.summary(divided, 0, split_settings(), 0)["image_level_leak"] == leak
+        assert split.summary(divided, 0, 0)["image_level_leak"] == leak
 
     def test_of_an_image_level_split_measures_that_very_split(self, tiny, split_settings):
         divided, _ = split.assign(tiny, split_settings("image"), 5)
         trained = set(divided.loc[divided["split"] == "train", "patient"])
         tested = divided.loc[divided["split"] == "test", "patient"]
-        found = split.summary(divided, 0, split_settings("image"), 5)
+        found = split.summary(divided, 0, 5)
         assert found["image_level_leak"] == sum(who in trained for who in tested) > 0
 
 
@@ -317,7 +317,7 @@ class TestRealArchive:
         assert counts(divided) == {"train": (1283, 3473), "val": (150, 400), "test": (150, 400)}
         assert on_two_sides(divided, "patient") == on_two_sides(divided, "pixel_hash") == 0
         assert left_out.empty
-        found = split.summary(divided, 0, settings.split, seed)
+        found = split.summary(divided, 0, seed)
         assert found["duplicates"] == {"groups": 30, "images": 62}
         assert 180 <= found["image_level_leak"] <= 260
 

@@ -93,16 +93,13 @@ def groups(manifest: pd.DataFrame) -> np.ndarray:
     return pd.factorize(np.array([find(row) for row in range(len(manifest))]))[0]
 
 
-def summary(
-    split: pd.DataFrame, rejected: int, settings: params.Split, seed: int
-) -> dict[str, Any]:
+def summary(split: pd.DataFrame, rejected: int, seed: int) -> dict[str, Any]:
     """Count what the split came to: a DVC metric.
 
     Args:
         split: from :func:`assign`.
         rejected: how many files could not be used.
-        settings: as for :func:`assign`.
-        seed: likewise.
+        seed: ``seed`` of params.yaml.
 
     Returns:
         ``images``, ``patients``, ``groups`` of each split and class; ``total``; ``rejected``;

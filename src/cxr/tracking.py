@@ -198,6 +198,7 @@ def download(folder: Path, settings: params.Params) -> Record:
         params={"source": settings.source},
         metrics={"images": source["counts"], "bytes": source["bytes"]},
         artifacts=[folder / "source.json"],
+        tags=_source(folder),
     )
 
 

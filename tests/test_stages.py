@@ -1,0 +1,43 @@
+"""How a stage ends where a person can mend what is wrong: in one line that says how."""
+
+import argparse
+import errno
+import sys
+
+import pytest
+
+import stages
+from cxr.errors import InputError
+
+
+def end_of(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a stage whose work raises ``error``; return what its last line says."""
+
+    def work(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["stage"])
+    monkeypatch.setattr(stages.params, "load", lambda: None)
+    with pytest.raises(SystemExit) as end:
+        stages.run(work, argparse.ArgumentParser())
+    return str(end.value.code)
+
+
+def test_wrong_input_is_told_as_it_is(monkeypatch):
+    assert end_of(InputError("seed is -1"), monkeypatch) == "error: seed is -1"
+
+
+def test_missing_permission_names_the_file_and_what_to_do(monkeypatch):
+    error = PermissionError(errno.EACCES, "Permission denied", "tensors/224")
+    said = end_of(error, monkeypatch)
+    assert "no permission for tensors/224" in said
+    assert "make it readable and writable" in said
+
+
+def test_interruption_is_no_traceback(monkeypatch):
+    assert "stopped" in end_of(KeyboardInterrupt(), monkeypatch)
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch):
+    with pytest.raises(ZeroDivisionError):
+        end_of(ZeroDivisionError(), monkeypatch)
