@@ -36,13 +36,17 @@ setup: .venv/installed ## install what requirements.lock pins into .venv, and pu
 # The same pipeline as `dvc repro`, on the embedded sample, small enough for two CPU cores.
 DEMO := source=data/phantoms.zip tracking.experiment=demo \
 	split.val.NORMAL=16 split.val.PNEUMONIA=40 split.test.NORMAL=16 split.test.PNEUMONIA=40 \
-	$(foreach s,vgg16_transfer vgg16_scratch,$(addprefix systems.$(s).,image_size=32 batch_size=32 \
-	phases.train.epochs=2)) systems.vgg16_transfer.weights=null \
-	$(addprefix systems.cnn.,image_size=64 batch_size=4 phases.clean.epochs=16 \
-	phases.clean.learning_rate=0.0003)
+	$(foreach s,vgg16_transfer vgg16_scratch vgg16_gap resnet18_fc mobilenet_v2 mobilenet_v2_scratch,\
+	$(addprefix systems.$(s).,weights=null image_size=32 batch_size=32)) \
+	$(foreach p,vgg16_transfer.phases.train vgg16_scratch.phases.train resnet18_fc.phases.train \
+	mobilenet_v2_scratch.phases.train vgg16_gap.phases.features vgg16_gap.phases.finetune \
+	mobilenet_v2.phases.features mobilenet_v2.phases.finetune,systems.$(p).epochs=1) \
+	$(addprefix systems.cnn.,image_size=64 batch_size=4 phases.clean.epochs=12 \
+	phases.clean.learning_rate=0.0003 phases.clean.steps_per_epoch=null \
+	phases.perturbed.epochs=6 phases.perturbed.steps_per_epoch=null)
 
 demo: setup ## run the whole pipeline on the embedded sample, offline, as experiment `demo`
-	@echo "Offline there are no ImageNet weights: in this demo vgg16_transfer starts from random ones."
+	@echo "Offline there are no ImageNet weights: in this demo every system starts from random ones."
 	@dvc exp remove --quiet demo 2> /dev/null || true
 	@# Before the first rebuild there is no dvc.lock, and DVC warns of each output it cannot restore.
 	dvc exp run --temp --name demo $(addprefix -S ,$(DEMO)) \
@@ -74,7 +78,7 @@ sync: setup ## send to MLflow the runs that it lacks, from the outputs
 	python -m stages.sync
 
 lock: setup ## pin the versions anew, from pyproject.toml
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra dev --extra jax --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-emit-index-url --upgrade --quiet --output-file requirements.lock
 
 clean: ## remove the environment; data, results and MLflow's files stay

@@ -24,7 +24,7 @@ def work(settings: params.Params) -> None:
     shared = report.context(
         settings, SPLITS / "manifest.csv", SPLITS / "summary.json", RAW / "source.json"
     )
-    table = report.table(report.write(results, shared, REPORTS))
+    table = report.table(*report.write(results, shared, REPORTS))
     atomic.write_text(REPORTS / "comparison.txt", table + "\n")
     log.info("\n%s\n", table)
     tracking.write(settings.tracking, tracking.comparison(REPORTS, settings, RAW))

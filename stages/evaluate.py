@@ -1,25 +1,31 @@
 """Judge a trained system on train, val and test: models/<system>/ -> evaluations/<system>/."""
 
+from functools import partial
+
 import pandas as pd
 
-from cxr import batches, evaluation, models, params, pictures, tracking
+from cxr import batches, device, evaluation, models, params, pictures, tracking
 from stages import EVALUATIONS, MODELS, RAW, TENSORS, add_system, parser, run
 
 
 def work(settings: params.Params, system: str) -> None:
     cache = TENSORS / str(settings.system(system).image_size)
     trained, folder = MODELS / system, EVALUATIONS / system
+    device.keep_memory(device.find())
     images, index = batches.open_cache(cache)
-    judged = evaluation.evaluate(
-        models.load(trained), images, index, settings.evaluate.threshold, settings.seed
-    )
-    evaluation.write(judged, folder)
     history = pd.read_csv(trained / "history.csv")
+    judged = evaluation.evaluate(
+        partial(models.load, trained), list(history["phase"].unique()), images, index,
+        settings.perturbation, settings.evaluate.threshold, settings.seed,
+    )  # fmt: skip
+    evaluation.write(judged, folder)
     pictures.of_system(system, judged.metrics, history, folder)
+    films = evaluation.samples(images, index, settings.perturbation, settings.seed)
+    pictures.save(pictures.films(*films), folder / "perturbed.png")
 
     inputs = [cache / "images.npy", trained / models.WEIGHTS]
     model = tracking.training(trained, lambda: models.load(trained), inputs[:1], RAW)
-    tracking.write(settings.tracking, tracking.evaluation(folder, model, inputs))
+    tracking.write(settings.tracking, tracking.evaluation(folder, model, inputs, settings))
 
 
 if __name__ == "__main__":

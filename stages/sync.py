@@ -51,7 +51,9 @@ def _records(settings: params.Params) -> Iterator[tracking.Record]:
             record = tracking.training(trained, model, [images, weights], RAW)
             yield record
             if (judged / "metrics.json").is_file():
-                yield tracking.evaluation(judged, record, [images, trained / models.WEIGHTS])
+                yield tracking.evaluation(
+                    judged, record, [images, trained / models.WEIGHTS], settings
+                )
     if (REPORTS / "comparison.csv").is_file():
         yield tracking.comparison(REPORTS, settings, RAW)
 

@@ -1,20 +1,28 @@
 """Train a system: tensors/<size>/ and weights/<system>/ -> models/<system>/."""
 
 from cxr import batches, models, params, tracking, training
+from cxr.errors import InputError
 from cxr.models import backbones, weights
 from stages import MODELS, RAW, TENSORS, WEIGHTS, add_system, parser, run
 
 
-def work(settings: params.Params, system: str, freeze_blocks: int | None) -> None:
+def work(settings: params.Params, system: str, freeze_blocks: int | None, perturbed: bool) -> None:
     chosen = settings.system(system)
-    chosen = chosen.with_frozen_blocks(freeze_blocks, backbones.get(chosen).blocks)
+    chosen = chosen.with_frozen_blocks(freeze_blocks, len(backbones.get(chosen).blocks))
+    if chosen.perturbs and not perturbed:
+        message = (
+            f"a phase of {system} trains on perturbed data, but no --perturbed came: give the "
+            'system\'s line in dvc.yaml args: "--perturbed" and also: perturbation'
+        )
+        raise InputError(message)
     cache, folder = TENSORS / str(chosen.image_size), MODELS / system
     images, index = batches.open_cache(cache)
     initial = weights.initial(WEIGHTS / system)
     with tracking.live(settings.tracking, system) as live:
         trained = training.train(
-            chosen, images, index, initial, settings.training, settings.seed, live.epoch
-        )
+            chosen, images, index, initial, settings.training, settings.perturbation,
+            settings.seed, live.epoch,
+        )  # fmt: skip
         training.save(trained, chosen, folder, freeze_blocks)
         inputs = [cache / "images.npy", cache / "index.csv", WEIGHTS / system]
         record = tracking.training(folder, lambda: models.load(folder), inputs, RAW)
@@ -28,5 +36,10 @@ if __name__ == "__main__":
         "--freeze-blocks",
         type=int,
         help="blocks of the backbone that stay frozen, for phases with above_freeze_blocks",
+    )
+    arguments.add_argument(
+        "--perturbed",
+        action="store_true",
+        help="phases may train on perturbed data: dvc.yaml has `also: perturbation` for the system",
     )
     run(work, arguments)

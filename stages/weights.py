@@ -3,14 +3,24 @@
 The one stage, beside download, that may need the network: training reads only what it leaves.
 """
 
-from cxr import params, tracking
-from cxr.models import weights
+import logging
+
+from cxr import origin, params, tracking
 from stages import WEIGHTS, add_system, parser, run
+
+log = logging.getLogger(__name__)
 
 
 def work(settings: params.Params, system: str) -> None:
-    weights.resolve(settings.system(system), WEIGHTS / system)
-    tracking.write(settings.tracking, tracking.weights(WEIGHTS / system))
+    chosen, folder = settings.system(system), WEIGHTS / system
+    if chosen.weights is None:
+        log.info("weights: null, so %s starts from random weights", chosen.backbone)
+        origin.write(folder, chosen.backbone, None, None)
+    else:
+        from cxr.models import weights  # Keras takes seconds to import
+
+        weights.resolve(chosen, folder)
+    tracking.write(settings.tracking, tracking.weights(folder))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Small systems for the tests: a backbone of two blocks, and VGG16 at 32 x 32."""
 
-import re
 from typing import Any
 
 import keras
@@ -32,8 +31,7 @@ TINY = backbones.Backbone(
     preprocess=backbones.caffe,
     layers_on=tiny_layers,
     imagenet=tiny_model,
-    block=re.compile(r"block(\d+)_"),
-    blocks=2,
+    blocks=("block1_.*|re_lu.*", "block2_.*"),
     min_size=8,
 )
 
@@ -42,14 +40,44 @@ AUGMENTATION = params.Augmentation(
 )
 
 
+PERTURBATION = params.Perturbation(
+    rotation=30,
+    shear=0.2,
+    zoom=0.2,
+    horizontal_flip=True,
+    channel_shift=0.9,
+    brightness=(0.5, 1.5),
+)
+
+
 def phase(
-    trainable: Any = "all", rate: float = 1e-3, epochs: int = 1, patience: int | None = None
+    trainable: Any = "all",
+    rate: float = 1e-3,
+    epochs: int = 1,
+    patience: int | None = None,
+    **changes: Any,
 ) -> params.Phase:
-    """A phase, where only what a test is about needs to be said."""
-    stopping = None if patience is None else params.EarlyStopping(patience=patience)
-    return params.Phase(
-        trainable=trainable, learning_rate=rate, epochs=epochs, early_stopping=stopping
-    )
+    """A phase, where only what a test is about needs to be said; with patience, keep the best."""
+    stopping = None
+    if patience is not None:
+        stopping = params.EarlyStopping(monitor="val_loss", patience=patience, min_delta=0.0)
+    settings: dict[str, Any] = {
+        "data": "clean",
+        "trainable": trainable,
+        "learning_rate": rate,
+        "plateau": None,
+        "epochs": epochs,
+        "steps_per_epoch": None,
+        "early_stopping": stopping,
+        "keep": "last" if patience is None else "val_loss",
+    }
+    return params.Phase(**settings | changes)
+
+
+def head(*dense: params.Dense, **changes: Any) -> params.Head:
+    """A head of one sigmoid on averages."""
+    settings: dict[str, Any] = {"pool": "average", "dropout": 0.0, "output": "sigmoid"}
+    return params.Head(**settings | {"dense": dense} | changes)
 
 
 def system(**changes: Any) -> params.System:
@@ -61,7 +89,8 @@ def system(**changes: Any) -> params.System:
         "batch_size": 4,
         "augmentation": AUGMENTATION,
         "class_weights": "balanced",
-        "head": params.Head(pool="average", dense=(params.Dense(units=5, dropout=0.4),)),
+        "head": head(params.Dense(units=5, batch_norm=False, dropout=0.4)),
+        "loss": "binary_crossentropy",
         "phases": {"train": phase()},
     }
     return params.System(**settings | changes)

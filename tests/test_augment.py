@@ -1,4 +1,4 @@
-"""The composed map: ImageDataGenerator's to the matrix and to the pixel, and the same each time."""
+"""Augmentation and damage: ImageDataGenerator's to the pixel, and the same each time."""
 
 import json
 
@@ -9,6 +9,7 @@ import scipy.ndimage
 from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
 from cxr import augment, params
+from tests.small import PERTURBATION
 
 ARTICLE = params.Augmentation(
     rotation=40, width_shift=0.3, height_shift=0.4, shear=0.2, zoom=0.4, horizontal_flip=True
@@ -38,8 +39,8 @@ def generator_warps(picture: np.ndarray, draw: np.ndarray) -> np.ndarray:
 
 
 def layer_warps(picture: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """What ours makes of a picture for one row of draws."""
-    given = augment.transforms(augment.matrices(draws, picture.shape[:2]))
+    """What ours makes of a picture for each row of draws."""
+    given = augment.transforms(augment.matrices(draws, picture.shape[:2]))[:, :8]
     batch = np.repeat(picture[np.newaxis], len(draws), axis=0)
     return keras.ops.convert_to_numpy(augment.AffineAugmentation()([batch, given]))
 
@@ -183,24 +184,207 @@ def test_other_batches_draw_others(seed, purpose):
     assert not np.any(first[:, :6] == other[:, :6])
 
 
-def test_the_layer_survives_serialisation():
-    image, transform = keras.Input((8, 8, 1), dtype="uint8"), keras.Input((8,))
-    layer = augment.AffineAugmentation(name="warp")
-    model = keras.Model([image, transform], layer([image, transform]))
+def undone(maps: np.ndarray, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Take maps about the centre apart into rotation, shear, zoom and flip, by formula.
+
+    Without its flip the matrix is R(theta) [[zx, -zy sin(shear)], [0, zy cos(shear)]].
+    """
+    centre = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2, 1])
+    np.testing.assert_allclose(maps @ centre, np.tile(centre, (len(maps), 1)), atol=1e-9)
+    flip = np.linalg.det(maps[:, :2, :2]) < 0
+    across, down = np.where(flip, -1, 1) * maps[:, :2, 0].T, maps[:, :2, 1].T
+    theta = np.arctan2(across[1], across[0])
+    turned_back = (
+        np.cos(theta) * down[0] + np.sin(theta) * down[1],
+        np.cos(theta) * down[1] - np.sin(theta) * down[0],
+    )
+    return {
+        "theta": np.rad2deg(theta),
+        "shear": np.rad2deg(np.arctan2(-turned_back[0], turned_back[1])),
+        "zx": np.hypot(*across),
+        "zy": np.hypot(*down),
+        "flip": flip.astype(float),
+    }
+
+
+def perturbed(*ids: str, seed: int = 0, **changes: object) -> np.ndarray:
+    """Transforms [n, 10] of the films of these ids, 32 x 32."""
+    settings = PERTURBATION.model_copy(update=changes)
+    return augment.transforms(*augment.perturbations(settings, (32, 32), ids, seed))
+
+
+class TestPerturbations:
+    @pytest.mark.parametrize(
+        "ids",
+        [["b"], ["c", "b", "a"], ["x", "b", "y", "b"], [f"film {n}" for n in range(99)] + ["b"]],
+        ids=["alone", "in another order", "among others", "last of a hundred"],
+    )
+    def test_a_film_is_damaged_alike_whatever_stands_beside_it(self, ids):
+        expected = perturbed("a", "b", "c")[1]
+        for place in np.flatnonzero(np.array(ids) == "b"):
+            np.testing.assert_array_equal(perturbed(*ids)[place], expected)
+
+    @pytest.mark.parametrize(
+        ("name", "seed"),
+        [pytest.param("b", 1, id="with another seed"), pytest.param("c", 0, id="of another id")],
+    )
+    def test_a_film_is_damaged_otherwise(self, name, seed):
+        differs = (perturbed(name, seed=seed) != perturbed("b", seed=0))[0]
+        assert differs.tolist() == [True] * 6 + [False] * 2 + [True] * 2  # a map's last row is 0, 0
+
+    def test_a_film_is_damaged_alike_at_every_size(self):
+        (small, small_tones), (great, great_tones) = (
+            augment.perturbations(PERTURBATION, shape, ["a", "b", "c"], 0)
+            for shape in [(33, 20), (224, 224)]
+        )
+        again = undone(great, (224, 224))
+        for name, values in undone(small, (33, 20)).items():
+            np.testing.assert_allclose(again[name], values, atol=1e-9)
+        np.testing.assert_array_equal(great_tones, small_tones)
+
+    def test_draws_fill_their_ranges_and_stay_in_them(self):
+        ids = [f"film {n}" for n in range(2000)]
+        maps, tones = augment.perturbations(PERTURBATION, (32, 40), ids, 0)
+        assert maps.dtype == tones.dtype == np.float64
+        drawn = undone(maps, (32, 40)) | {"channel shift": tones[:, 0], "brightness": tones[:, 1]}
+        limits = {
+            "theta": (-30, 30),
+            "shear": (-0.2, 0.2),
+            "zx": (0.8, 1.2),
+            "zy": (0.8, 1.2),
+            "channel shift": (-0.9, 0.9),
+            "brightness": (0.5, 1.5),
+        }
+        for name, (low, high) in limits.items():
+            span = high - low
+            assert low - 1e-9 <= drawn[name].min() < low + 0.01 * span, name
+            assert high - 0.01 * span < drawn[name].max() <= high + 1e-9, name
+            assert abs(drawn[name].mean() - (low + high) / 2) < 0.03 * span, name
+        assert 0.45 < drawn["flip"].mean() < 0.55
+        correlations = np.corrcoef(list(drawn.values())) - np.eye(len(drawn))
+        assert np.abs(correlations).max() < 0.1  # no two of them share a draw
+
+    def test_ranges_of_zero_leave_films_as_they_are(self):
+        still = perturbed(
+            *"abcdefgh", rotation=0, shear=0, zoom=0, horizontal_flip=False,
+            channel_shift=0, brightness=(1, 1),
+        )  # fmt: skip
+        np.testing.assert_allclose(still, np.tile([1, 0, 0, 0, 1, 0, 0, 0, 0, 1], (8, 1)))
+
+    def test_a_damaged_film_is_image_data_generators(self):
+        picture, ids = smooth(32), [f"film {n}" for n in range(40)]
+        maps, tones = augment.perturbations(
+            PERTURBATION.model_copy(update={"shear": 25.0, "channel_shift": 30.0}), (32, 32), ids, 0
+        )
+        batch = np.repeat(picture[np.newaxis], len(ids), axis=0)
+        ours = keras.ops.convert_to_numpy(augment.warp(batch, augment.transforms(maps, tones)))
+        drawn = undone(maps, (32, 32))
+        for n, (shift, brightness) in enumerate(tones):
+            settings = {name: values[n] for name, values in drawn.items()}
+            settings["flip_horizontal"] = bool(settings.pop("flip"))
+            theirs = ImageDataGenerator(fill_mode="nearest").apply_transform(
+                picture, settings | {"channel_shift_intensity": shift, "brightness": brightness}
+            )
+            too_bright = ours[n] - theirs
+            assert too_bright.min() > -0.05
+            assert too_bright.max() < rounding_of(brightness) + 0.05
+
+
+def rounding_of(brightness: float) -> float:
+    """Grey values that ImageDataGenerator may lose.
+
+    Its brightness is Pillow's, which takes whole values and gives them: decimals are cut off before
+    the factor and after it.
+    """
+    return brightness + 1
+
+
+def toned(pictures: np.ndarray, *tones: tuple[float, float]) -> np.ndarray:
+    return keras.ops.convert_to_numpy(
+        augment.ToneAugmentation()([pictures.astype("float32"), np.array(tones, "float32")])
+    )
+
+
+class TestToneAugmentation:
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize(
+        ("shift", "brightness"),
+        [(0.9, 1.0), (-0.9, 0.5), (0.4, 1.5), (60.0, 1.5), (-60.0, 1.5), (30.5, 0.0), (0.0, 9.0)],
+    )
+    def test_is_image_data_generators(self, shift, brightness, channels):
+        # Neither black nor white, and no channel like another: a shift stops at the least and the
+        # greatest of the whole picture.
+        picture = np.random.default_rng(0).integers(60, 200, (16, 16, channels))
+        picture = (picture - 20 * np.arange(channels)).astype("float32")
+        theirs = ImageDataGenerator().apply_transform(
+            picture, {"channel_shift_intensity": shift, "brightness": brightness}
+        )
+        too_bright = toned(picture[np.newaxis], (shift, brightness))[0] - theirs
+        assert too_bright.min() > -0.001
+        assert too_bright.max() < rounding_of(brightness) + 0.001
+
+    @pytest.mark.parametrize("shift", [0.9, -0.9, 60.0, -60.0])
+    def test_shifts_to_the_bit_as_image_data_generator(self, shift):
+        picture = np.random.default_rng(0).integers(40, 200, (16, 16, 1)).astype("float32")
+        theirs = ImageDataGenerator().apply_transform(picture, {"channel_shift_intensity": shift})
+        np.testing.assert_array_equal(toned(picture[np.newaxis], (shift, 1))[0], theirs)
+
+    def test_of_nothing_changes_nothing(self):
+        pictures = np.random.default_rng(0).uniform(0, 255, (3, 9, 7, 1)).astype("float32")
+        pictures[0, 0, 0], pictures[1, 0, 0] = 0, 255
+        np.testing.assert_array_equal(toned(pictures, (0, 1), (0, 1), (0, 1)), pictures)
+
+    def test_takes_each_picture_for_itself(self):
+        dark_and_light = np.array([[10, 20, 30], [110, 120, 130]])[:, np.newaxis, :, np.newaxis]
+        found = toned(dark_and_light, (15, 2), (-15, 1))[:, 0, :, 0]
+        assert found.tolist() == [[50, 60, 60], [110, 110, 115]]
+
+    @pytest.mark.parametrize("shift", [-255, 0, 255])
+    @pytest.mark.parametrize("brightness", [0, 1, 100])
+    def test_stays_within_black_and_white(self, shift, brightness):
+        picture = np.arange(256).reshape(1, 16, 16, 1)
+        found = toned(picture, (shift, brightness))
+        assert found.min() >= 0 and found.max() <= 255
+
+    def test_of_one_pixel_is_its_brightness_alone(self):
+        """Its least is its greatest, and leaves the shift no room."""
+        assert toned(np.full((1, 1, 1, 1), 70), (40, 2)).item() == 140
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers"), [(augment.AffineAugmentation, 8), (augment.ToneAugmentation, 2)]
+)
+def test_a_layer_survives_serialisation(kind, numbers):
+    image, transform = keras.Input((8, 8, 1), dtype="uint8"), keras.Input((numbers,))
+    model = keras.Model([image, transform], kind(name="of_interest")([image, transform]))
     again = keras.models.model_from_json(model.to_json())
-    assert isinstance(again.get_layer("warp"), augment.AffineAugmentation)
+    assert isinstance(again.get_layer("of_interest"), kind)
     assert json.loads(again.to_json()) == json.loads(model.to_json())
     assert again.output_shape == (None, 8, 8, 1)
 
 
-def test_the_layer_keeps_float32_under_mixed_bfloat16():
+@pytest.mark.parametrize(
+    ("kind", "dtype", "nothing"),
+    [
+        (augment.AffineAugmentation, "uint8", [1, 0, 0, 0, 1, 0, 0, 0]),
+        (augment.ToneAugmentation, "float32", [0, 1]),
+    ],
+)
+def test_a_layer_keeps_float32_under_mixed_bfloat16(kind, dtype, nothing):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        layer = augment.AffineAugmentation()
-        picture = np.full((1, 4, 4, 1), 201, "uint8")  # bfloat16 has 200 and 202 alone
-        warped = layer([picture, augment.transforms(np.eye(3)[np.newaxis])])
+        picture = np.full((1, 4, 4, 1), 201, dtype)  # bfloat16 has 200 and 202 alone
+        changed = kind()([picture, np.array([nothing], "float32")])
     finally:
         keras.config.set_dtype_policy(before)
-    assert keras.backend.standardize_dtype(warped.dtype) == "float32"
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(warped), picture)
+    assert keras.backend.standardize_dtype(changed.dtype) == "float32"
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(changed), picture)
+
+
+def test_transforms_are_eight_numbers_of_the_map_and_two_of_the_tone():
+    maps = np.arange(18.0).reshape(2, 3, 3)
+    found = augment.transforms(maps, np.array([[-0.5, 0.9], [0.5, 1.1]]))
+    assert (found.dtype, found.shape) == (np.float32, (2, augment.TRANSFORM))
+    np.testing.assert_allclose(found[1], [*range(9, 17), 0.5, 1.1])
+    assert augment.transforms(maps)[:, 8:].tolist() == [[0, 1], [0, 1]]  # grey stays as it is

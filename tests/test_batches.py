@@ -4,19 +4,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import batches
+from cxr import augment, batches, params
 from cxr.errors import InputError
-from tests.small import AUGMENTATION
+from tests.small import AUGMENTATION, PERTURBATION
 
 COUNT = 23
 # Each X-ray is filled with its row's number, each label follows from it.
 IMAGES = np.broadcast_to(np.arange(COUNT, dtype="uint8")[:, None, None], (COUNT, 6, 6)).copy()
 LABELS = np.arange(COUNT) % 3 // 2
 TRAIN = np.array([row for row in range(COUNT) if row % 4])  # 17 rows; the rest is val or test
+INDEX = pd.DataFrame({"id": [f"film {row}" for row in range(COUNT)]})
+DAMAGE = batches.damage(PERTURBATION, IMAGES, INDEX, 0)
 
 
-def shuffled(augmentation=None, seed=0, phase="train", epoch=0, size=5, rows=TRAIN):
-    return batches.Shuffled(IMAGES, LABELS, rows, size, augmentation, seed, phase, epoch)
+def shuffled(
+    augmentation=None, seed=0, phase="train", epoch=0, size=5, damage=None, steps=None
+) -> batches.Shuffled:
+    return batches.Shuffled(
+        IMAGES, LABELS, TRAIN, size, damage, augmentation, steps, seed, phase, epoch
+    )
 
 
 def rows_in(batch) -> list[int]:
@@ -43,11 +49,12 @@ class TestOrdered:
         assert (labels.dtype, labels.shape) == (np.float32, (2, 1))
 
     def test_gives_identity_maps_to_a_model_that_augments(self):
-        (images, transforms), labels = batches.Ordered(IMAGES, LABELS, TRAIN, 5, True)[3]
+        dataset = batches.Ordered(IMAGES, LABELS, TRAIN, 5, with_transforms=True)
+        (images, transforms), labels = dataset[3]
         assert images.shape == (2, 6, 6, 1)
         assert labels[:, 0].tolist() == LABELS[TRAIN[-2:]].tolist()
         assert transforms.dtype == np.float32
-        assert transforms.tolist() == [[1, 0, 0, 0, 1, 0, 0, 0]] * 2
+        assert transforms.tolist() == [[1, 0, 0, 0, 1, 0, 0, 0, 0, 1]] * 2
 
     def test_is_empty_without_rows(self):
         assert len(batches.Ordered(IMAGES, LABELS, TRAIN[:0], 5)) == 0
@@ -92,8 +99,9 @@ class TestShuffled:
     def test_gives_each_image_a_map_of_its_own(self):
         (images, transforms), _ = shuffled(AUGMENTATION)[0]
         assert (images.dtype, images.shape) == (np.uint8, (5, 6, 6, 1))
-        assert (transforms.dtype, transforms.shape) == (np.float32, (5, 8))
+        assert (transforms.dtype, transforms.shape) == (np.float32, (5, 10))
         assert len(np.unique(transforms[:, 0])) == 5
+        assert transforms[:, 8:].tolist() == [[0, 1]] * 5  # grey values stay as they are
         (_, next_batch), _ = shuffled(AUGMENTATION)[1]
         assert not np.any(next_batch[:, :2] == transforms[:, :2])
 
@@ -125,6 +133,86 @@ class TestShuffled:
     def test_refuses_fewer_images_than_a_batch(self):
         with pytest.raises(InputError, match=r"batch_size is 18.*only 17.*at most 17"):
             shuffled(size=18)
+
+    @pytest.mark.parametrize("steps", [1, 2, 3])
+    def test_of_fewer_steps_is_the_begin_of_the_epoch(self, steps):
+        assert len(shuffled(steps=steps)) == steps
+        assert order_of(shuffled(steps=steps)) == order_of(shuffled())[: 5 * steps]
+
+    def test_of_fewer_steps_sees_every_image_in_time(self):
+        seen = {row for epoch in range(40) for row in order_of(shuffled(steps=1, epoch=epoch))}
+        assert seen == set(TRAIN.tolist())
+
+    def test_refuses_more_steps_than_there_are_batches(self):
+        expected = (
+            "phases.clean.steps_per_epoch is 4, but 17 images to train on make 3 batches of 5: "
+            "give at most 3, or null for all"
+        )
+        with pytest.raises(InputError) as stop:
+            shuffled(steps=4, phase="clean")
+        assert str(stop.value) == expected
+
+
+class TestDamage:
+    def test_is_an_images_whatever_row_it_stands_in(self):
+        turned = batches.damage(PERTURBATION, IMAGES, INDEX[::-1].reset_index(drop=True), 0)
+        for of_all, of_all_turned in zip(DAMAGE, turned, strict=True):
+            np.testing.assert_array_equal(of_all_turned[::-1], of_all)
+            assert len(np.unique(of_all.reshape(COUNT, -1), axis=0)) == COUNT
+
+    @pytest.mark.parametrize(
+        "dataset",
+        [
+            pytest.param(batches.Ordered(IMAGES, LABELS, TRAIN[::-1], 5, DAMAGE), id="ordered"),
+            pytest.param(shuffled(damage=DAMAGE), id="shuffled"),
+        ],
+    )
+    def test_goes_with_its_image(self, dataset):
+        """The images themselves stay whole: the model damages them."""
+        for step in range(len(dataset)):
+            (images, transforms), labels = dataset[step]
+            rows = rows_in(dataset[step])
+            assert images.dtype == np.uint8
+            assert labels[:, 0].tolist() == LABELS[rows].tolist()
+            expected = augment.transforms(*(of_all[rows] for of_all in DAMAGE))
+            np.testing.assert_array_equal(transforms, expected)
+
+    def test_stays_the_same_each_epoch(self):
+        by_row = {}
+        for epoch in range(3):
+            dataset = shuffled(damage=DAMAGE, epoch=epoch)
+            for row, transform in zip(rows_in(dataset[0]), dataset[0][0][1], strict=True):
+                assert by_row.setdefault(row, transform.tolist()) == transform.tolist()
+        assert len(by_row) < 15  # some rows have been seen twice
+
+    def test_comes_before_the_augmentation(self):
+        """Films come damaged, and are then augmented; here in one go, there in two."""
+        side, count = 64, 8
+        y, x = np.mgrid[:side, :side] / side
+        film = 128 + 50 * np.sin(3 * x + 2 * y) + 50 * np.cos(4 * y - x)
+        films = np.repeat(film[np.newaxis].round().astype("uint8"), count, axis=0)
+        ranges = params.Augmentation(
+            rotation=40, width_shift=0.2, height_shift=0.1, shear=5, zoom=0.3, horizontal_flip=True
+        )
+        damage = batches.damage(PERTURBATION, films, INDEX[:count], 0)
+        dataset = batches.Shuffled(
+            films, LABELS, np.arange(count), count, damage, ranges, None, 0, "perturbed", 1
+        )
+        rows, (inputs, _) = dataset.rows_of(0), dataset[0]
+        augmenting, damaging = dataset.matrices(0, count), damage[0][rows]
+        in_one_go = np.asarray(augment.warp(*inputs))
+        damaged = augment.warp(inputs[0], augment.transforms(damaging, damage[1][rows]))
+        in_two = np.asarray(augment.warp(damaged, augment.transforms(augmenting)))
+
+        # Where a way leads over the edge, the two fill in other pixels.
+        outputs = np.stack([*np.meshgrid(range(side), range(side)), np.ones((side, side))], -1)
+        once = np.einsum("nij,hwj->nhwi", augmenting, outputs)
+        twice = np.einsum("nij,nhwj->nhwi", damaging, once)
+        inside = ((np.stack([once, twice])[..., :2] // (side - 1)) == 0).all(axis=(0, -1))
+        assert inside.mean() > 0.4
+        assert np.abs(in_one_go - in_two)[inside].max() < 3  # of 255; interpolated twice
+        exchanged = augment.transforms(augmenting @ damaging, damage[1][rows])
+        assert np.abs(np.asarray(augment.warp(inputs[0], exchanged)) - in_two)[inside].max() > 30
 
 
 class TestOpenCache:

@@ -60,6 +60,14 @@ def test_every_system_is_trained_and_nothing_else():
     assert list(PIPELINE["train"]["foreach"]) == list(params.load(ROOT / "params.yaml").systems)
 
 
+def test_a_system_depends_on_the_perturbation_where_a_phase_trains_on_it():
+    systems = params.load(ROOT / "params.yaml").systems
+    lines = PIPELINE["train"]["foreach"]
+    asked = {name for name, line in lines.items() if line["also"] == "perturbation"}
+    assert asked == {name for name, line in lines.items() if "--perturbed" in line["args"]}
+    assert asked == {name for name, system in systems.items() if system.perturbs}
+
+
 def test_every_system_has_its_image_size_cached():
     cached = re.findall(r"systems\.(\w+)\.image_size", str(PIPELINE["preprocess"]["foreach"]))
     assert cached == list(PIPELINE["train"]["foreach"])

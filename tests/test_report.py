@@ -1,8 +1,9 @@
 """The report: its numbers, its verdict in every case, and a page that stands by itself."""
 
+import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +19,7 @@ from cxr.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SPLIT = "image-level random, 550 test images"
+PNG = "data:image/png;base64,"  # a picture that is in the page itself
 
 
 @dataclass(frozen=True)
@@ -119,13 +121,23 @@ def write_model(root: Path, name: str, weights: str | None, phases: dict[str, in
         "batch_size": 16 if weights is None else 62,
         "augmentation": {"rotation": 40.0, "shear": 0.0, "horizontal_flip": True},
         "class_weights": "balanced",
-        "head": {"pool": "flatten", "dense": [{"units": 512, "dropout": 0.4}]},
+        "head": {
+            "pool": "flatten",
+            "dropout": 0.0,
+            "dense": [{"units": 512, "batch_norm": False, "dropout": 0.4}],
+            "output": "sigmoid",
+        },
+        "loss": "binary_crossentropy",
         "phases": {
             phase: {
+                "data": "clean",
                 "trainable": rule,
                 "learning_rate": 0.0001,
+                "plateau": None,
                 "epochs": 10000,
-                "early_stopping": {"patience": 10},
+                "steps_per_epoch": None,
+                "early_stopping": {"monitor": "val_loss", "patience": 10, "min_delta": 0.0},
+                "keep": "val_loss",
             }
             for phase in phases
         },
@@ -140,6 +152,7 @@ def write_model(root: Path, name: str, weights: str | None, phases: dict[str, in
                 {
                     "epoch": step + 1,
                     "phase": phase,
+                    "learning_rate": 0.0001,
                     "loss": 0.6 - 0.4 * rise,
                     "auc": 0.7 + 0.28 * rise,
                     "val_loss": 0.55 - 0.42 * rise + 0.02 * np.sin(step),
@@ -188,25 +201,58 @@ def write_model(root: Path, name: str, weights: str | None, phases: dict[str, in
     write_json(root / "weights" / name / "weights.json", note)
 
 
-def write_evaluation(root: Path, name: str, manifest: pd.DataFrame, skill: float) -> None:
-    """Write what the evaluate stage leaves; ``skill``: distance of the classes, 0 is guessing."""
+def judge(rows: pd.DataFrame, column: str, patients: pd.Series) -> dict[str, Any]:
+    """Compute what metrics.json says of a test set."""
+    labels, scores = rows["label"].to_numpy(), rows[column].to_numpy()
+    interval = metrics.auc_interval(labels, scores, patients[rows["id"]].to_numpy(), 0)
+    low, high = interval or (None, None)
+    return metrics.summarise(labels, scores, 0.5) | {"auc_low": low, "auc_high": high}
+
+
+def write_evaluation(
+    root: Path, name: str, manifest: pd.DataFrame, skill: float, phases: Sequence[str]
+) -> None:
+    """Write what the evaluate stage leaves.
+
+    ``skill`` is the distance of the classes after the last phase, 0 is guessing; the phases before
+    have half of that of the next, and damage takes a third.
+    """
     draws = np.random.default_rng(sum(name.encode()))
-    score = skill * (manifest["label"] - 0.5) + draws.normal(size=len(manifest))
-    predictions = manifest[["id", "split", "label"]].assign(probability=1 / (1 + np.exp(-score)))
-    folder = root / "evaluations" / name
+    label, noise, damage = manifest["label"] - 0.5, *draws.normal(size=(2, len(manifest)))
+    tested = manifest["split"] == "test"
+    tables = []
+    for place, phase in enumerate(reversed(phases)):
+        distance = skill / 2**place * label
+        every = manifest[["id", "split", "label"]].assign(
+            probability=1 / (1 + np.exp(-distance - noise)),
+            perturbed_probability=1 / (1 + np.exp(-2 / 3 * distance - noise - 0.1 * damage)),
+        )
+        if place == 0:
+            predictions = every.drop(columns="perturbed_probability")
+        tables.append(every[tested].drop(columns="split").assign(phase=phase))
+    columns = ["phase", "id", "label", "probability", "perturbed_probability"]
+    after = pd.concat(reversed(tables))[columns]
+    patients = manifest.set_index("id")["patient"]
+    judged = {
+        phase: {
+            "test": judge(rows, "probability", patients),
+            "perturbed": judge(rows, "perturbed_probability", patients),
+        }
+        for phase, rows in after.groupby("phase", sort=False)
+    }
     found: dict[str, Any] = {"threshold": 0.5}
-    for split in params.SPLITS:
+    for split in ("train", "val"):
         rows = predictions[predictions["split"] == split]
         found[split] = metrics.summarise(
             rows["label"].to_numpy(), rows["probability"].to_numpy(), 0.5
         )
-    rows = predictions[predictions["split"] == "test"]
-    labels, scores = rows["label"].to_numpy(), rows["probability"].to_numpy()
-    patients = manifest.loc[rows.index, "patient"].to_numpy()
-    low, high = metrics.auc_interval(labels, scores, patients, 0) or (None, None)
-    found["test"] |= {"auc_low": low, "auc_high": high}
-    write_json(folder / "metrics.json", found)
+    folder = root / "evaluations" / name
+    write_json(folder / "metrics.json", found | judged[phases[-1]] | {"phases": judged})
     predictions.to_csv(folder / "predictions.csv", index=False)
+    after.to_csv(folder / "phases.csv", index=False)
+    (folder / "perturbed.png").write_bytes(b"\x89PNG of " + name.encode())
+    rows = predictions[tested]
+    labels, scores = rows["label"].to_numpy(), rows["probability"].to_numpy()
     metrics.roc_points(labels, scores).to_csv(folder / "roc.csv", index=False)
     tradeoff = metrics.precision_recall_points(labels, scores)
     tradeoff.to_csv(folder / "precision_recall.csv", index=False)
@@ -219,7 +265,7 @@ def write_project(root: Path, patients: int = 40, **skills: float) -> Folders:
         scratch = "scratch" in name
         phases = {"train": 12} if scratch else {"features": 5, "finetune": 6}
         write_model(root, name, None if scratch else "imagenet", phases)
-        write_evaluation(root, name, manifest, skill)
+        write_evaluation(root, name, manifest, skill, list(phases))
     figures = {"auc": 0.9895, "precision": 0.9891, "recall": 0.9050, "tp": 362}
     entry = {"title": "An article", "split": SPLIT, "test": figures, "epochs": 19}
     (root / "published.yaml").write_text(yaml.safe_dump({"vgg16_transfer": entry}))
@@ -254,11 +300,31 @@ def results(project: Folders) -> list[report.Result]:
 
 @pytest.fixture(scope="module")
 def page(project: Folders, results: list[report.Result]) -> str:
-    return report.page(results, project.context())
+    return page_of(results, project.context())
+
+
+def answer(results: list[report.Result], shared: report.Context) -> report.Verdict:
+    return report.verdict(results, shared, report.phase_results(results, shared))
 
 
 def of(project: Folders, *systems: str) -> report.Verdict:
-    return report.verdict(project.collect(*systems), project.context())
+    return answer(project.collect(*systems), project.context())
+
+
+def page_of(results: list[report.Result], shared: report.Context) -> str:
+    return report.page(results, shared, report.phase_results(results, shared))
+
+
+def tables(results: list[report.Result], shared: report.Context) -> tuple[pd.DataFrame, ...]:
+    phases = report.phase_table(report.phase_results(results, shared))
+    return report.comparison(results), phases
+
+
+def with_phase(result: report.Result, phase: str, **asked: Any) -> report.Result:
+    """Change the settings of one of a system's phases."""
+    system = result.record["system"]
+    phases = system["phases"] | {phase: system["phases"][phase] | asked}
+    return replace(result, record=dict(result.record) | {"system": system | {"phases": phases}})
 
 
 class TestComparison:
@@ -278,7 +344,24 @@ class TestComparison:
             assert row[key] == test[key]
         published = row[["published_auc", "published_precision", "published_recall"]]
         assert list(published) == [0.9895, 0.9891, 0.9050]
+        assert pd.isna(row["published_accuracy"])
         assert row["published_split"] == SPLIT
+
+    def test_a_row_has_the_perturbed_test_set_too(
+        self, project: Folders, results: list[report.Result]
+    ) -> None:
+        rows = report.comparison(results).set_index("system")
+        for name in rows.index:
+            found = json.loads((project.root / f"evaluations/{name}/metrics.json").read_text())
+            for key in ("auc", "auc_low", "auc_high", "accuracy"):
+                assert rows.loc[name, f"perturbed_{key}"] == found["perturbed"][key]
+            assert rows.loc[name, "perturbed_auc"] < rows.loc[name, "auc"]  # it is not the other
+
+    def test_an_accuracy_may_be_all_that_is_published(self, results: list[report.Result]) -> None:
+        told = replace(results[1], published={"split": "Kaggle's", "test": {"accuracy": 0.825}})
+        row = report.comparison([told]).iloc[0]
+        assert row["published_accuracy"] == 0.825
+        assert pd.isna(row["published_auc"])
 
     def test_random_weights_and_nothing_published_are_said_to_be_so(
         self, results: list[report.Result]
@@ -288,25 +371,144 @@ class TestComparison:
         assert pd.isna(row["published_auc"])
         assert pd.isna(row["published_split"])
 
-    def test_the_terminal_table_fits_120_columns_and_has_published_under_ours(
-        self, results: list[report.Result]
+    def test_the_terminal_table_fits_120_columns_and_has_phases_and_published_under_ours(
+        self, project: Folders, results: list[report.Result]
     ) -> None:
-        lines = report.table(report.comparison(results)).splitlines()
+        lines = report.table(*tables(results, project.context())).splitlines()
         assert max(map(len, lines)) <= 120
-        ours, published, scratch = lines[2:5]
+        ours, features, published, scratch, note = lines[2:7]
         assert ours.startswith("vgg16_transfer")
-        assert "20.0/27.6 M" in ours
-        assert ours.index(f"{results[0].test['auc']:.3f}") == published.index("0.9895")
+        assert "20.0/27.6" in ours
+        before = results[0].metrics["phases"]["features"]
+        assert features.startswith("- after features")
+        for found, judged in ((ours, results[0].metrics), (features, before)):
+            assert found.index(f"{judged['test']['auc']:.3f}") == published.index("0.9895")
+            place = lines[0].index("perturbed")
+            assert found[place:].startswith(f"{judged['perturbed']['auc']:.3f}")
+        assert features.split()[4] == "5"  # epochs
         assert published.startswith("- published")
-        assert scratch.startswith("vgg16_scratch")  # nothing is published for it: no line
+        assert scratch.startswith("vgg16_scratch")  # one phase, nothing published: no other line
+        assert note == "perturbed: AUC on the same films, damaged"
         assert lines[-1] == f"published, vgg16_transfer: {SPLIT}"
 
-    def test_a_weights_file_with_a_long_name_does_not_widen_the_table(
-        self, results: list[report.Result]
+    def test_long_names_do_not_widen_the_table(
+        self, project: Folders, results: list[report.Result]
     ) -> None:
-        rows = report.comparison(results)
+        rows, phases = tables(results, project.context())
         rows["initial_weights"] = "mobilenet_v2_imagenet_no_top.weights.h5"
-        assert max(map(len, report.table(rows).splitlines())) <= 120
+        names = {"vgg16_transfer": "mobilenet_v2_scratch"}
+        phases["phase"] = phases["phase"].replace("features", "features_that_are_frozen")
+        text = report.table(rows.replace(names), phases.replace(names))
+        assert "mobilenet_v2_scratch" in text
+        assert "- after features_th" in text
+        assert max(map(len, text.splitlines())) <= 120
+
+    def test_a_head_of_few_parameters_is_not_none(
+        self, project: Folders, results: list[report.Result]
+    ) -> None:
+        rows, phases = tables(results, project.context())
+        assert "<0.1/27.6" in report.table(rows.assign(trainable=1281), phases)
+
+
+class TestPhases:
+    def by_hand(self, results: list[report.Result], shared: report.Context) -> report.Result:
+        """Two phases whose AUCs can be told: 0.5 then 1 on the test set, 1 then 0 perturbed."""
+        test = shared.manifest[shared.manifest["split"] == "test"]
+        label = test["label"]
+        rows = [
+            test.assign(phase="features", probability=0.5, perturbed_probability=label),
+            test.assign(phase="finetune", probability=label, perturbed_probability=1 - label),
+        ]
+        shuffled = pd.concat(rows).sample(frac=1, random_state=0)
+        columns = ["phase", "id", "label", "probability", "perturbed_probability"]
+        return replace(results[0], phase_predictions=shuffled[columns])
+
+    def test_a_phase_s_gain_is_its_auc_less_that_of_the_one_before(
+        self, project: Folders, results: list[report.Result]
+    ) -> None:
+        shared = project.context()
+        found = report.phase_results([self.by_hand(results, shared)], shared)
+        features, finetune = found["vgg16_transfer"]
+        assert features.gain is None
+        assert features.perturbed_gain is None
+        assert finetune.gain == report.Difference(0.5, (0.5, 0.5))
+        assert finetune.perturbed_gain == report.Difference(-1.0, (-1.0, -1.0))
+        row = report.phase_table(found).iloc[1]
+        assert tuple(row[["gain", "gain_low", "gain_high"]]) == (0.5, 0.5, 0.5)
+        loss = row[["perturbed_gain", "perturbed_gain_low", "perturbed_gain_high"]]
+        assert tuple(loss) == (-1, -1, -1)
+
+    def test_a_row_says_what_a_phase_trained_and_what_it_reached(
+        self, project: Folders, results: list[report.Result]
+    ) -> None:
+        _, table = tables(results, project.context())
+        assert list(zip(table["system"], table["phase"], strict=True)) == [
+            ("vgg16_transfer", "features"),
+            ("vgg16_transfer", "finetune"),
+            ("vgg16_scratch", "train"),
+        ]
+        row = table.iloc[1]
+        assert (row["data"], row["trainable"]) == ("clean", "block 5 and head")
+        assert row["trainable_parameters"] == 19_957_889
+        assert (row["epochs"], row["kept_epoch"]) == (6, 11)  # the latter in the whole history
+        assert row["learning_rate"] == 0.0001
+        for place, phase in enumerate(("features", "finetune")):
+            judged, row = results[0].metrics["phases"][phase], table.iloc[place]
+            for key in ("auc", "auc_low", "auc_high", "accuracy"):
+                assert row[key] == judged["test"][key]
+                assert row[f"perturbed_{key}"] == judged["perturbed"][key]
+        assert table["gain"].isna().tolist() == [True, False, True]
+        assert table.loc[1, "gain"] == pytest.approx(table.loc[1, "auc"] - table.loc[0, "auc"])
+
+    def test_the_interval_of_a_gain_is_the_paired_one_over_patients(
+        self, project: Folders, results: list[report.Result]
+    ) -> None:
+        shared = project.context()
+        (_, after), _ = report.phase_results(results, shared).values()
+        rows = results[0].phase_predictions
+        one, other = (rows[rows["phase"] == name] for name in ("finetune", "features"))
+        patients = shared.manifest.set_index("id")["patient"][one["id"]]
+        for column, gain in (
+            ("probability", after.gain),
+            ("perturbed_probability", after.perturbed_gain),
+        ):
+            assert gain is not None
+            assert gain.interval == metrics.auc_difference_interval(
+                one["label"].to_numpy(), one[column].to_numpy(), other[column].to_numpy(),
+                patients.to_numpy(), shared.seed,
+            )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("rule", "words"),
+        [
+            ("all", "all layers"),
+            ("backbone", "backbone without batch norms, and head"),
+            ("head", "head"),
+            ({"blocks": []}, "head"),
+            ({"blocks": [4, 5]}, "blocks 4, 5 and head"),
+            ({"from_layer": 100}, "layers from 100 on and head"),
+            ({"last": 5}, "last 5 layers"),
+            ({"last": 1}, "last layer"),
+        ],
+    )
+    def test_what_it_trains_is_said_in_words(
+        self, project: Folders, results: list[report.Result], rule: Any, words: str
+    ) -> None:
+        changed = with_phase(results[1], "train", trainable=rule)
+        _, table = tables([changed], project.context())
+        assert list(table["trainable"]) == [words]
+
+    def test_one_class_has_no_gain(self, project: Folders, results: list[report.Result]) -> None:
+        shared = project.context()
+        sick = results[0].phase_predictions.assign(label=1)
+        _, table = tables([replace(results[0], phase_predictions=sick)], shared)
+        assert table[["gain", "gain_low", "gain_high"]].isna().all(axis=None)
+
+    def test_a_stale_phase_is_refused(self, project: Folders, results: list[report.Result]) -> None:
+        rows = results[0].phase_predictions
+        stale = replace(results[0], phase_predictions=rows[rows["phase"] != "features"])
+        with pytest.raises(InputError, match=r"tested on 0 images.*80 test images.*dvc repro"):
+            report.phase_results([stale], project.context())
 
 
 class TestVerdict:
@@ -332,7 +534,7 @@ class TestVerdict:
         (pair,) = report.pairs(results, shared)
         rows = [r.predictions[r.predictions["split"] == "test"] for r in results]
         patients = shared.manifest.set_index("id")["patient"][rows[0]["id"]]
-        assert pair.interval == metrics.auc_difference_interval(
+        assert pair.difference.interval == metrics.auc_difference_interval(
             rows[0]["label"].to_numpy(), rows[0]["probability"].to_numpy(),
             rows[1]["probability"].to_numpy(), patients.to_numpy(), shared.seed,
         )  # fmt: skip
@@ -348,7 +550,7 @@ class TestVerdict:
             report.pairs(results, shared),
             report.pairs([results[0], shuffled], shared),
         )
-        assert one.interval == other.interval
+        assert one.difference == other.difference
 
     def test_worse(self, tmp_path: Path) -> None:
         project = write_project(tmp_path, 90, vgg16_transfer=0.8, vgg16_scratch=4.0)
@@ -405,7 +607,7 @@ class TestVerdict:
 
     def test_several_pairs_that_agree(self, project: Folders, results: list[report.Result]) -> None:
         twin = replace(results[1], name="twin")
-        verdict = report.verdict([*results, twin], project.context())
+        verdict = answer([*results, twin], project.context())
         assert verdict.headline.endswith("the higher test AUC in all 2 comparisons.")
 
     def test_worse_than_guessing_is_said(
@@ -413,13 +615,13 @@ class TestVerdict:
     ) -> None:
         test = dict(results[0].test) | {"auc": 0.2, "auc_low": 0.1, "auc_high": 0.3}
         upside_down = replace(results[0], metrics=dict(results[0].metrics) | {"test": test})
-        (warning,) = report.verdict([upside_down], project.context()).warnings
+        (warning,) = answer([upside_down], project.context()).warnings
         assert warning.startswith("vgg16_transfer does worse than guessing")
 
     def test_patients_on_both_sides_are_warned_of(
         self, project: Folders, results: list[report.Result]
     ) -> None:
-        verdict = report.verdict(results, leak(project.context("image")))
+        verdict = answer(results, leak(project.context("image")))
         assert verdict.headline.endswith(", but patients leak into the test set.")
         (warning,) = verdict.warnings
         assert warning.startswith("4 test images show patients who were trained or validated on")
@@ -428,15 +630,85 @@ class TestVerdict:
         self, project: Folders, results: list[report.Result]
     ) -> None:
         elsewhere = replace(results[1], timing=dict(results[1].timing) | {"device": "a CPU"})
-        verdict = report.verdict([results[0], elsewhere], project.context())
+        verdict = answer([results[0], elsewhere], project.context())
         assert ", on NVIDIA H100 80GB HBM3 and a CPU. " in verdict.reasons[0][1]
+
+    def test_what_a_phase_gained_is_said(
+        self, project: Folders, results: list[report.Result]
+    ) -> None:
+        (sentence,) = of(project, "vgg16_transfer", "vgg16_scratch").gains  # the other has one
+        before, after = (results[0].metrics["phases"][n] for n in ("features", "finetune"))
+        gain = after["test"]["auc"] - before["test"]["auc"]
+        assert sentence.startswith(
+            f"vgg16_transfer: finetune brought the test AUC from {before['test']['auc']:.3f} to "
+            f"{after['test']['auc']:.3f}, a gain of {gain:+.3f}, 95\N{NO-BREAK SPACE}% interval +0."
+        )
+        assert sentence.endswith(
+            "all of it above 0; the perturbed AUC went from "
+            f"{before['perturbed']['auc']:.3f} to {after['perturbed']['auc']:.3f}."
+        )
+
+    def test_a_phase_on_damaged_films_is_judged_on_those_first(
+        self, project: Folders, results: list[report.Result]
+    ) -> None:
+        damaged = with_phase(results[0], "finetune", data="perturbed")
+        (sentence,) = answer([damaged], project.context()).gains
+        before, after = (damaged.metrics["phases"][n] for n in ("features", "finetune"))
+        assert sentence.startswith(
+            "vgg16_transfer: finetune, trained on damaged films, brought the perturbed AUC from "
+            f"{before['perturbed']['auc']:.3f} to {after['perturbed']['auc']:.3f}, a gain of +"
+        )
+        assert f"the test AUC went from {before['test']['auc']:.3f} to" in sentence
+
+    def test_a_phase_that_did_harm_is_no_gain(
+        self, project: Folders, results: list[report.Result]
+    ) -> None:
+        rows = results[0].phase_predictions
+        swapped = {"features": "finetune", "finetune": "features"}
+        turned = replace(results[0], phase_predictions=rows.replace({"phase": swapped}))
+        (sentence,) = answer([turned], project.context()).gains
+        assert "a change of \N{MINUS SIGN}0." in sentence
+        assert "all of it below 0; " in sentence
+
+    def test_which_system_loses_most_to_damaged_films_is_said(
+        self, project: Folders, results: list[report.Result]
+    ) -> None:
+        def fallen(result: report.Result, auc: float | None) -> report.Result:
+            perturbed = dict(result.perturbed) | {"auc": auc}
+            test = dict(result.test) | {"auc": 0.9}
+            figures = dict(result.metrics) | {"test": test, "perturbed": perturbed}
+            return replace(result, metrics=figures)
+
+        one, other = fallen(results[0], 0.8), fallen(results[1], 0.89)
+        shared = project.context()
+        assert answer([one, other], shared).robustness == (
+            "Damaged films cost vgg16_scratch least: its AUC goes from 0.900 to 0.890 "
+            "(\N{MINUS SIGN}0.010). They cost vgg16_transfer most: from 0.900 to 0.800 "
+            "(\N{MINUS SIGN}0.100)."
+        )
+        assert answer([fallen(results[0], 0.95)], shared).robustness == (
+            "Damaged films bring the AUC of vgg16_transfer from 0.900 to 0.950 (+0.050)."
+        )
+        assert answer([fallen(results[0], None)], shared).robustness == ""
+
+    def test_what_guesses_has_nothing_to_lose(self, tmp_path: Path) -> None:
+        project = write_project(tmp_path, 90, vgg16_transfer=4.0, vgg16_scratch=0.0)
+        assert "vgg16_scratch" not in of(project, "vgg16_transfer", "vgg16_scratch").robustness
+
+    def test_two_transfers_are_compared_with_their_one_control(
+        self, project: Folders, results: list[report.Result]
+    ) -> None:
+        other = replace(results[0], name="vgg16_gap")
+        compared = report.pairs([results[0], results[1], other], project.context())
+        found = [(pair.transfer.name, pair.control.name) for pair in compared]
+        assert found == [("vgg16_transfer", "vgg16_scratch"), ("vgg16_gap", "vgg16_scratch")]
 
     def test_a_stale_evaluation_is_refused(
         self, project: Folders, results: list[report.Result]
     ) -> None:
         stale = replace(results[0], predictions=results[0].predictions.iloc[1:])
         with pytest.raises(InputError, match=r"vgg16_transfer was tested on 79 images.*dvc repro"):
-            report.verdict([stale], project.context())
+            answer([stale], project.context())
 
 
 def leak(shared: report.Context) -> report.Context:
@@ -532,7 +804,7 @@ class Page(HTMLParser):
         if values.get("id"):
             self.ids.append(str(values["id"]))
         for name in ("src", "href", "srcset", "data", "action", "poster"):
-            if name in values and not str(values[name]).startswith("#"):
+            if name in values and not str(values[name]).startswith(("#", PNG)):
                 self.fetched.append(f"{tag} {name}={values[name]}")
 
 
@@ -548,7 +820,7 @@ class TestPage:
         assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in parsed.tags}
         assert "@import" not in page
         assert re.findall(r"url\((?!#)", page) == []
-        assert "http" not in page
+        assert "http" not in re.sub(PNG + '[^"]*', "", page)
 
     def test_its_ids_are_unique_and_its_references_lead_somewhere(self, page: str) -> None:
         ids = Page(page).ids
@@ -578,21 +850,131 @@ class TestPage:
         assert "362" in row
         assert page.count('<tr class="published">') == 1  # there is one entry
 
-    def test_each_phase_has_its_layers_and_its_kept_epoch(self, page: str) -> None:
+    def test_earlier_phases_stand_under_their_system_and_others_have_none(
+        self, project: Folders, results: list[report.Result], page: str
+    ) -> None:
+        row = page[page.index('<tr class="earlier">') :]
+        row = row[: row.index("</tr>")]
+        before = results[0].metrics["phases"]["features"]
+        assert ">after features</th>" in row
+        for figure in (before["test"]["auc"], before["perturbed"]["auc"], before["test"]["recall"]):
+            assert f">{figure:.3f}" in row
+        assert page.count('<tr class="earlier">') == 1  # of the one system that has two phases
+        alone = page_of(results[1:], project.context())
+        assert '<tr class="earlier">' not in alone
+        assert ">Gain</th>" not in alone
+
+    def test_each_system_has_its_perturbed_auc(
+        self, results: list[report.Result], page: str
+    ) -> None:
+        table = page[page.index("<caption>") : page.index("</table>")]
+        assert "Perturbed<br>AUC</abbr></th>" in table
+        assert "the same damage\nfor each system." in table
+        for result in results:
+            assert f">{result.perturbed['auc']:.3f}<br>" in table
+            assert f"accuracy {result.perturbed['accuracy']:.3f}</span>" in table
+
+    def test_films_of_the_largest_size_are_in_the_page_as_they_are_and_perturbed(
+        self, project: Folders, results: list[report.Result]
+    ) -> None:
+        larger = dict(results[1].record)
+        larger["system"] = larger["system"] | {"image_size": 225}
+        text = page_of([results[0], replace(results[1], record=larger)], project.context())
+        ((_, picture),) = [tag for tag in Page(text).tags if tag[0] == "img"]
+        encoded = str(picture["src"]).removeprefix(PNG)
+        assert base64.b64decode(encoded) == b"\x89PNG of vgg16_scratch"
+        assert "below the same ones perturbed" in str(picture["alt"])
+        ranges = "rotation 30, shear 0.2, zoom 0.2, horizontal flip, channel shift 0.9, brightness"
+        assert f"{ranges} 0.5 to 1.5." in text
+
+    def test_each_phase_has_its_layers_its_kept_epoch_and_its_gain(
+        self, project: Folders, results: list[report.Result], page: str
+    ) -> None:
         details = page[page.index('id="details"') :]
         assert details.count(">features</th>") == 1
         assert "5 of 10,000" in details
         assert "block5_conv1 block5_conv2 head_dense_1" in details
         assert "flatten, dense 512 with dropout 0.4, sigmoid" in details
         assert "rotation 40, horizontal flip" in details  # a shear of 0 is none
+        (_, after), _ = report.phase_results(results, project.context()).values()
+        for gain in (after.gain, after.perturbed_gain):
+            assert gain is not None
+            assert gain.interval is not None
+            low, high = gain.interval
+            assert f">{gain.value:+.3f}<br>" in details
+            assert f"({low:+.3f} to {high:+.3f})" in details
+
+    def test_all_settings_are_said_in_words(
+        self, project: Folders, results: list[report.Result]
+    ) -> None:
+        plateau = {"factor": 0.2, "patience": 3, "min_learning_rate": 0.0001}
+        stopping = {"monitor": "val_accuracy", "patience": 1, "min_delta": 0.001}
+        first = with_phase(
+            results[0], "features", plateau=plateau, steps_per_epoch=100, early_stopping=stopping,
+            keep="val_accuracy",
+        )  # fmt: skip
+        both = with_phase(first, "finetune", early_stopping=None, keep="last", data="perturbed")
+        head = {
+            "pool": "average", "dropout": 0.2, "output": "log_softmax",
+            "dense": [
+                {"units": 256, "batch_norm": True, "dropout": 0.5},
+                {"units": 64, "batch_norm": True, "dropout": 0.0},
+            ],
+        }  # fmt: skip
+        system = both.record["system"] | {"head": head, "loss": "negative_log_likelihood"}
+        changed = replace(both, record=dict(both.record) | {"system": system})
+        text = page_of([changed], project.context())
+        for words in (
+            "Adam at 0.0001, times 0.2 when the validation loss has not fallen for 3 epochs, down "
+            "to 0.0001; epochs of 100 batches; stops when the validation accuracy has not got "
+            "better by more than 0.001 for 1 epoch; keeps the epoch of the highest validation "
+            "accuracy<",
+            "Adam at 0.0001; epochs of all training images; no early stopping; keeps the last "
+            "epoch<",
+            "average with dropout 0.2, dense 256 with batch norm and dropout 0.5, dense 64 with "
+            "batch norm, log softmax<",
+            "<dd>negative log likelihood<",
+            "<td>perturbed</td>",
+        ):
+            assert words in text
+
+    def test_what_is_published_of_a_phase_stands_under_it(
+        self, project: Folders, results: list[report.Result]
+    ) -> None:
+        phases = {
+            "features": {"test": {"accuracy": 0.7825}, "epochs": 25},
+            "finetune": {"perturbed": {"accuracy": 0.7348}},
+        }
+        told = replace(results[0], published={"split": "none", "phases": phases})
+        shared = project.context()
+        text = page_of([told], shared)
+        first, last = re.findall('<tr class="published">.*?</tr>', text, flags=re.DOTALL)
+        assert "published, after features" in first
+        assert "<td>0.7825</td>" in first
+        assert ">25<" in first.replace("\n", "")
+        assert "accuracy 0.7348</td>" in last
+        assert "0.7825" not in last
+        rows, table = tables([told], shared)
+        assert rows.loc[0, "published_perturbed_accuracy"] == 0.7348
+        assert table.loc[0, "published_accuracy"] == 0.7825
+        assert table.loc[1, "published_perturbed_accuracy"] == 0.7348
+        lines = report.table(rows, table).splitlines()
+        assert lines[-1] == (
+            "published, vgg16_transfer: accuracy 0.7348 on its own damaged films, ours "
+            f"{told.perturbed['accuracy']:.3f}"
+        )
+        (published,) = [line for line in lines if line.startswith("- published")]
+        assert published.split()[-1] == "0.7825"
+        assert published.index("0.7825") == lines[0].index("accuracy")
 
     def test_names_are_escaped(self, project: Folders, results: list[report.Result]) -> None:
         evil = "<script>alert('$x$')</script>"
         source = {"origin": evil, "licence": evil}
         shared = project.context()
         shared = replace(shared, source=dict(shared.source) | source)
-        phases = {evil: results[1].phases["train"]}
-        asked = {evil: results[1].record["system"]["phases"]["train"]}
+        phases = {evil: results[1].phases["train"] | {"trainable_layers": [evil]}}
+        changed = {"data": evil, "trainable": evil}
+        asked = {evil: results[1].record["system"]["phases"]["train"] | changed}
         record = dict(results[1].record) | {
             "phases": phases,
             "system": results[1].record["system"] | {"phases": asked},
@@ -602,11 +984,13 @@ class TestPage:
             name=evil,
             weights=dict(results[1].weights) | {"weights": evil, "backbone": evil},
             record=record,
+            metrics=dict(results[1].metrics) | {"phases": {evil: results[1].metrics}},
+            phase_predictions=results[1].phase_predictions.assign(phase=evil),
             history=results[1].history.assign(phase=[evil] * 6 + ["b$"] * 6),
             timing=dict(results[1].timing) | {"device": evil},
             published={"title": evil, "split": evil, "note": evil},
         )
-        text = report.page([hostile], shared)
+        text = page_of([hostile], shared)
         assert "<script" not in text
         assert "&lt;script&gt;" in text
         assert "script" not in {tag for tag, _ in Page(text).tags}
@@ -615,29 +999,30 @@ class TestPage:
         project = write_project(tmp_path, vgg16_transfer=2.0, vgg16_scratch=2.0)
 
         def undefine(value: dict[str, Any]) -> None:
-            for split in params.SPLITS:
-                value[split] |= dict.fromkeys(report.METRICS)
-                value[split] |= {"tn": 0, "fp": 0}
-            value["test"] |= {"auc_low": None, "auc_high": None}
+            judged = [j for phase in value["phases"].values() for j in phase.values()]
+            for found in (*(value[n] for n in (*params.SPLITS, "perturbed")), *judged):
+                found |= dict.fromkeys(report.METRICS)
+                found |= {"tn": 0, "fp": 0, "auc_low": None, "auc_high": None}
 
         for name in ("vgg16_transfer", "vgg16_scratch"):
             folder = tmp_path / "evaluations" / name
             edit(folder / "metrics.json", undefine)
-            sick = pd.read_csv(folder / "predictions.csv").assign(label=1)
-            sick.to_csv(folder / "predictions.csv", index=False)
+            for file in ("predictions.csv", "phases.csv"):
+                pd.read_csv(folder / file).assign(label=1).to_csv(folder / file, index=False)
             for curve in ("roc", "precision_recall"):
                 pd.read_csv(folder / f"{curve}.csv").iloc[:0].to_csv(
                     folder / f"{curve}.csv", index=False
                 )
         results = project.collect("vgg16_transfer", "vgg16_scratch")
-        verdict = report.verdict(results, project.context())
+        verdict = answer(results, project.context())
         assert (verdict.outcome, verdict.warnings) == ("unknown", ())
-        text = report.page(results, project.context())
+        assert verdict.gains == ("vgg16_transfer: what finetune brought has no interval to go by.",)
+        text = page_of(results, project.context())
         assert "nan" not in text.lower()
         assert "None" not in text
-        rows = report.comparison(results)
-        assert rows["auc"].isna().all()
-        assert "nan" not in report.table(rows)
+        rows, phases = tables(results, project.context())
+        assert rows[["auc", "perturbed_auc"]].isna().all(axis=None)
+        assert "nan" not in report.table(rows, phases)
 
 
 class TestWrite:
@@ -645,13 +1030,15 @@ class TestWrite:
         self, project: Folders, results: list[report.Result], tmp_path: Path
     ) -> None:
         shared = project.context()
-        rows = report.write(results, shared, tmp_path / "one")
+        rows, phases = report.write(results, shared, tmp_path / "one")
         pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "one/comparison.csv"), rows)
+        pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "one/phases.csv"), phases)
         with pictures.mpl.rc_context({"font.size": 20, "axes.grid": False}):  # a matplotlibrc
             report.write(results, shared, tmp_path / "two")
         names = sorted(path.name for path in (tmp_path / "one").iterdir())
         assert names == [
-            "comparison.csv", "confusion.png", "index.html", "roc.png", "training_curves.png",
+            "comparison.csv", "confusion.png", "index.html", "phases.csv", "roc.png",
+            "training_curves.png",
         ]  # fmt: skip
         for name in names:
             written = (tmp_path / "one" / name).read_bytes()
@@ -662,7 +1049,7 @@ class TestWrite:
     def test_one_system_of_one_epoch(self, tmp_path: Path) -> None:
         project = write_project(tmp_path, vgg16_scratch=0.0)
         write_model(tmp_path, "vgg16_scratch", None, {"train": 1})
-        text = report.page(project.collect("vgg16_scratch"), project.context())
+        text = page_of(project.collect("vgg16_scratch"), project.context())
         assert "1 epoch of about" in text
 
 
@@ -676,6 +1063,8 @@ class TestErrors:
             "weights/vgg16_transfer/weights.json",
             "evaluations/vgg16_transfer/metrics.json",
             "evaluations/vgg16_transfer/roc.csv",
+            "evaluations/vgg16_transfer/phases.csv",
+            "evaluations/vgg16_transfer/perturbed.png",
         ],
     )
     def test_a_missing_file_is_named_with_what_makes_it(self, tmp_path: Path, missing: str) -> None:
@@ -718,6 +1107,22 @@ class TestPublishedFigures:
         assert rates["recall"] == pytest.approx(test["recall"], abs=1e-4)
         assert "image-level" in result.published["split"]
 
+    def test_the_repository_s_own_are_of_its_systems_and_their_phases(self) -> None:
+        own = yaml.safe_load((REPOSITORY / "sources/published.yaml").read_text(encoding="utf-8"))
+        systems = params.load(REPOSITORY / "params.yaml").systems
+        figures = {*report.METRICS, *report.COUNTS}
+        for name, entry in own.items():
+            assert set(entry) <= {
+                "title", "split", "test", "phases", "epochs", "seconds_per_epoch", "note",
+            }  # fmt: skip
+            assert set(entry.get("phases", {})) <= set(systems[name].phases)
+            for found in (entry, *entry.get("phases", {}).values()):
+                assert set(found.get("test", {})) <= figures
+                assert set(found.get("perturbed", {})) <= {"accuracy"}
+        assert own["cnn"]["phases"]["clean"]["test"] == {"accuracy": 0.7825}
+        assert own["cnn"]["phases"]["perturbed"]["perturbed"] == {"accuracy": 0.7348}
+        assert own["resnet18_fc"]["test"] == {"accuracy": 0.825}
+
 
 class TestPictures:
     def test_of_one_system_they_are_drawn_from_its_evaluation(
@@ -753,7 +1158,8 @@ class TestPictures:
         self, results: list[report.Result]
     ) -> None:
         tested = [
-            pictures.Tested(r.name, r.colour, r.test, r.roc, r.precision_recall) for r in results
+            pictures.Tested(r.name, r.colour, r.test, r.perturbed, r.roc, r.precision_recall)
+            for r in results
         ]
         drawing = pictures.svg(pictures.roc(tested), "roc", "")
         assert f"vgg16_transfer: AUC {results[0].test['auc']:.3f}" in drawing
@@ -761,6 +1167,31 @@ class TestPictures:
         tp, fn = (results[0].test[key] for key in ("tp", "fn"))
         assert f">{tp}<" in matrix
         assert f">{100 * tp / (tp + fn):.1f} %<" in matrix
+
+    def test_intervals_show_the_test_set_above_and_the_perturbed_one_below(
+        self, results: list[report.Result]
+    ) -> None:
+        tested = [
+            pictures.Tested(r.name, r.colour, r.test, r.perturbed, r.roc, r.precision_recall)
+            for r in results
+        ]
+        (axes,) = pictures.intervals(tested, {"vgg16_scratch": 0.5}).axes
+        drawn = [line for line in axes.lines if len(line.get_xdata())]  # not those for the legend
+        points = {tuple(line.get_xdata()): line.get_ydata()[0] for line in drawn}
+        for place, result in enumerate(results):
+            high = points[(result.test["auc"],)]
+            low = points[(result.perturbed["auc"],)]
+            assert high > -place > low
+            ends = (result.perturbed["auc_low"], result.perturbed["auc_high"])
+            assert points[ends] == low
+            assert axes.get_xlim()[0] < ends[0]
+
+    def test_films_are_shown_above_what_became_of_them(self) -> None:
+        clean = np.arange(3 * 4 * 4, dtype="uint8").reshape(3, 4, 4)
+        panels = pictures.films(clean, 255 - clean).axes
+        shown = [panel.images[0].get_array() for panel in panels]
+        np.testing.assert_array_equal(shown, np.concatenate([clean, 255 - clean]))
+        assert (panels[0].get_title("left"), panels[3].get_title("left")) == ("clean", "perturbed")
 
 
 def contrast(one: str, other: str) -> float:

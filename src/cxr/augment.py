@@ -1,4 +1,4 @@
-"""Random affine augmentation: six draws an image, one matrix, one interpolation, on the device.
+"""Random affine augmentation, and the perturbation that stands for a second hospital's films.
 
 ImageDataGenerator, which the published systems use, interpolates image by image on the CPU; a chain
 of Keras's random layers interpolates once a layer. Here rotation, shift, shear, zoom and flip are
@@ -6,10 +6,12 @@ composed into one matrix first, on the host, and the grey X-ray is interpolated 
 at 224 x 224 that is 7 times as fast as ImageDataGenerator on RGB, and 12 times as fast as the
 layers (``python -m benchmarks.augmentation``).
 
-The draws come from (seed, phase, epoch, step) and from nothing else, so that a batch can be drawn
-again, in any order and on any backend.
+The draws of the augmentation come from (seed, phase, epoch, step) and from nothing else, so that a
+batch can be drawn again, in any order and on any backend. Those of the perturbation come from
+(seed, id of the image): a film is damaged in the same way each time it is looked at.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -19,6 +21,7 @@ from keras import ops
 from cxr import params, seeding
 
 DRAWS = ("theta", "tx", "ty", "shear", "zx", "zy", "flip")
+TRANSFORM = 10  # numbers that tell the layers what to do to an image: 8 of the map, 2 of the tone
 
 
 def draw(
@@ -46,22 +49,39 @@ def draw(
         and columns, moves images sideways by ``height_shift_range`` (tried, Keras 3.15). Here
         ``width_shift`` is along the width.
     """
-    height, width = shape
-    zoom = settings.zoom
-    low_high = np.array(
-        [
-            (-settings.rotation, settings.rotation),
-            (-settings.width_shift * width, settings.width_shift * width),
-            (-settings.height_shift * height, settings.height_shift * height),
-            (-settings.shear, settings.shear),
-            (1 - zoom, 1 + zoom),
-            (1 - zoom, 1 + zoom),
-        ]
-    )
     unit = seeding.generator(seed, "augment", *purpose).random((count, len(DRAWS)))
-    ranged = low_high[:, 0] + unit[:, :6] * (low_high[:, 1] - low_high[:, 0])
-    flip = (unit[:, 6] < 0.5) & settings.horizontal_flip
-    return np.column_stack([ranged, flip])
+    return _ranged(unit, settings, shape)
+
+
+def perturbations(
+    settings: params.Perturbation, shape: tuple[int, int], ids: Iterable[str], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the damage of each film: an affine map, a shift of its grey values, its brightness.
+
+    Args:
+        settings: the ranges.
+        shape: height and width of the images in pixels.
+        ids: of n images; the same id gets the same damage, whatever the others are.
+        seed: ``seed`` of params.yaml.
+
+    Returns:
+        Maps float64 [n, 3, 3], see :func:`matrices`; and tones float64 [n, 2], see
+        :class:`ToneAugmentation`: what is added, in grey values of 255, and the factor after it.
+    """
+    count = len(DRAWS) + 2
+    unit = np.stack([seeding.generator(seed, "perturb", str(name)).random(count) for name in ids])
+    affine = params.Augmentation(
+        rotation=settings.rotation,
+        width_shift=0,
+        height_shift=0,
+        shear=settings.shear,
+        zoom=settings.zoom,
+        horizontal_flip=settings.horizontal_flip,
+    )
+    low, high = settings.brightness
+    shift = (2 * unit[:, -2] - 1) * settings.channel_shift
+    tones = np.column_stack([shift, low + unit[:, -1] * (high - low)])
+    return matrices(_ranged(unit, affine, shape), shape), tones
 
 
 def matrices(draws: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -88,9 +108,28 @@ def matrices(draws: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return from_centre @ rotation @ shift @ shearing @ zooming @ to_centre @ mirror
 
 
-def transforms(matrices: np.ndarray) -> np.ndarray:
-    """Return [count, 3, 3] matrices as the float32 [count, 8] that the layer takes."""
-    return matrices.reshape(-1, 9)[:, :8].astype("float32")
+def transforms(matrices: np.ndarray, tones: np.ndarray | None = None) -> np.ndarray:
+    """Return maps [count, 3, 3] and tones [count, 2] as the float32 [count, 10] of a model's input.
+
+    Without tones grey values stay as they are.
+    """
+    if tones is None:
+        tones = np.tile([0.0, 1.0], (len(matrices), 1))
+    return np.column_stack([matrices.reshape(-1, 9)[:, :8], tones]).astype("float32")
+
+
+def warp(images: Any, transforms: Any) -> Any:
+    """Do to images, arrays or tensors of a model, what their transforms say.
+
+    Args:
+        images: [batch, height, width, channels], grey values 0 to 255, any dtype.
+        transforms: float32 [batch, 10] from :func:`transforms`.
+
+    Returns:
+        float32 of the same shape.
+    """
+    moved = AffineAugmentation()([images, transforms[:, :8]])
+    return ToneAugmentation()([moved, transforms[:, 8:]])
 
 
 @keras.saving.register_keras_serializable(package="cxr")
@@ -99,7 +138,7 @@ class AffineAugmentation(keras.layers.Layer):
 
     Call arguments:
         inputs: a pair: images [batch, height, width, channels], any dtype, and transforms
-            float32 [batch, 8] from :func:`transforms`.
+            float32 [batch, 8], the first eight columns of :func:`transforms`.
 
     Returns:
         Images of the same shape, float32 whatever the policy: bfloat16 would round pixels before
@@ -108,7 +147,7 @@ class AffineAugmentation(keras.layers.Layer):
     Example:
         >>> settings = params.load().systems["vgg16_transfer"].augmentation
         >>> drawn = draw(settings, (224, 224), 62, 0, "train", 3, 17)
-        >>> AffineAugmentation()([images, transforms(matrices(drawn, (224, 224)))])
+        >>> AffineAugmentation()([images, transforms(matrices(drawn, (224, 224)))[:, :8]])
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -128,6 +167,56 @@ class AffineAugmentation(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape[0]
+
+
+@keras.saving.register_keras_serializable(package="cxr")
+class ToneAugmentation(keras.layers.Layer):
+    """Shift the grey values of each image of a batch, then multiply them by its brightness.
+
+    As ImageDataGenerator does before it rescales, without its rounding to whole grey values: the
+    shifted values stay between the image's own least and greatest, the product between 0 and 255.
+
+    Call arguments:
+        inputs: a pair: images [batch, height, width, channels], 0 to 255, and tones [batch, 2]:
+            what is added, in grey values, and the factor after it. (0, 1) changes nothing.
+
+    Returns:
+        Images of the same shape, float32 whatever the policy.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32"} | kwargs)
+
+    def call(self, inputs: tuple[Any, Any]) -> Any:
+        images, tones = inputs
+        shift, brightness = ops.split(tones[:, :, None, None], 2, axis=1)
+        inside = (1, 2, 3)
+        low = ops.min(images, axis=inside, keepdims=True)
+        high = ops.max(images, axis=inside, keepdims=True)
+        shifted = ops.minimum(ops.maximum(images + shift, low), high)
+        return ops.clip(shifted * brightness, 0, 255)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[0]
+
+
+def _ranged(unit: np.ndarray, settings: params.Augmentation, shape: tuple[int, int]) -> np.ndarray:
+    """Stretch draws between 0 and 1 [count, 7 or more] to the ranges of :data:`DRAWS`."""
+    height, width = shape
+    zoom = settings.zoom
+    low_high = np.array(
+        [
+            (-settings.rotation, settings.rotation),
+            (-settings.width_shift * width, settings.width_shift * width),
+            (-settings.height_shift * height, settings.height_shift * height),
+            (-settings.shear, settings.shear),
+            (1 - zoom, 1 + zoom),
+            (1 - zoom, 1 + zoom),
+        ]
+    )
+    ranged = low_high[:, 0] + unit[:, :6] * (low_high[:, 1] - low_high[:, 0])
+    flip = (unit[:, 6] < 0.5) & settings.horizontal_flip
+    return np.column_stack([ranged, flip])
 
 
 def _matrix(*six: Any) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""Judge a trained model on train, val and test."""
+"""Judge a trained model on train, val and test, on damaged films, and after each of its phases."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ import keras
 import numpy as np
 import pandas as pd
 
-from cxr import atomic, batches, metrics, params
+from cxr import atomic, augment, batches, metrics, models, params
 
 BATCH = 64  # a matter of speed and memory alone: batch norms are in inference mode
+SHOWN = 3  # films of each class in the picture of clean and perturbed ones
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,16 @@ class Evaluation:
 
     Attributes:
         predictions: a row an image: id, split, label, probability of PNEUMONIA.
-        metrics: ``threshold``, and for each split the published table; ``test`` has the interval
-            of its AUC too, ``auc_low`` and ``auc_high`` (None where there is none).
+        phases: a row an image of the test set and a phase: phase, id, label, probability, and
+            perturbed_probability, of the same film when perturbed.
+        metrics: ``threshold``; for each split the published table; ``perturbed``, that of the
+            perturbed test set; and ``phases``, for each phase ``test`` and ``perturbed``. Those of
+            test and perturbed have the interval of their AUC too, ``auc_low`` and ``auc_high``
+            (None where there is none).
     """
 
     predictions: pd.DataFrame
+    phases: pd.DataFrame
     metrics: dict[str, Any]
 
     def of(self, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -34,40 +41,85 @@ class Evaluation:
 
 
 def evaluate(
-    model: keras.Model, images: np.ndarray, index: pd.DataFrame, threshold: float, seed: int
+    load: Callable[[str | None], keras.Model],
+    phases: Sequence[str],
+    images: np.ndarray,
+    index: pd.DataFrame,
+    perturbation: params.Perturbation,
+    threshold: float,
+    seed: int,
 ) -> Evaluation:
-    """Predict every cached X-ray once and compute the metrics of each split.
+    """Predict every cached X-ray once, the test set for each phase, and compute the metrics.
 
     Args:
-        model: takes uint8 [batch, size, size, 1], gives probabilities [batch, 1].
+        load: gives the model of a phase before the last, or for None that of the last. It takes
+            uint8 [batch, size, size, 1] and gives probabilities [batch, 1].
+        phases: the names of the phases, in their order.
         images: uint8 [n, size, size].
         index: row by row id, label, split and patient of the images.
+        perturbation: what is done to the test set for ``perturbed``.
         threshold: from here on an image counts as PNEUMONIA.
-        seed: ``seed`` of params.yaml, for the interval.
+        seed: ``seed`` of params.yaml, for the intervals and the perturbation.
     """
-    everything = batches.Ordered(images, index["label"].to_numpy(), np.arange(len(images)), BATCH)
-    probabilities = model.predict(everything, verbose=0)[:, 0]
-    # Rounded once, here: what is written is what the metrics are computed from.
-    predictions = index[["id", "split", "label"]].assign(
-        probability=probabilities.astype("float64").round(7)
+    labels = index["label"].to_numpy()
+    tested = np.flatnonzero(index["split"] == "test")
+    damage = batches.damage(perturbation, images, index, seed)
+    model = load(None)
+    everything = batches.Ordered(images, labels, np.arange(len(images)), BATCH)
+    predictions = index[["id", "split", "label"]].assign(probability=_predict(model, everything))
+    test = index.iloc[tested]
+    tables, judged = [], {}
+    for phase in phases:
+        network = model if phase == phases[-1] else load(phase)
+        clean = (
+            predictions["probability"].to_numpy()[tested]
+            if network is model
+            else _predict(network, batches.Ordered(images, labels, tested, BATCH))
+        )
+        damaged = _predict(
+            models.warped(network), batches.Ordered(images, labels, tested, BATCH, damage)
+        )
+        judged[phase] = {
+            "test": _with_interval(test, clean, threshold, seed),
+            "perturbed": _with_interval(test, damaged, threshold, seed),
+        }
+        table = test[["id", "label"]].assign(probability=clean, perturbed_probability=damaged)
+        table.insert(0, "phase", phase)
+        tables.append(table)
+    evaluation = Evaluation(
+        predictions, pd.concat(tables, ignore_index=True), {"threshold": threshold}
     )
-    evaluation = Evaluation(predictions, {"threshold": threshold})
-    for split in params.SPLITS:
+    for split in ("train", "val"):
         evaluation.metrics[split] = metrics.summarise(*evaluation.of(split), threshold)
-    patients = index.loc[index["split"] == "test", "patient"].to_numpy()
-    interval = metrics.auc_interval(*evaluation.of("test"), patients, seed)
-    low, high = interval or (None, None)
-    evaluation.metrics["test"] |= {"auc_low": low, "auc_high": high}
+    evaluation.metrics.update(judged[phases[-1]])
+    evaluation.metrics["phases"] = judged
     return evaluation
 
 
+def samples(
+    images: np.ndarray, index: pd.DataFrame, perturbation: params.Perturbation, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first test films of each class as they are and perturbed.
+
+    Returns:
+        Two arrays uint8 [up to 6, size, size], NORMAL films first.
+    """
+    test = index[index["split"] == "test"]
+    rows = [n for label in (0, 1) for n in test.index[test["label"] == label][:SHOWN]]
+    maps, tones = batches.damage(perturbation, images, index.loc[rows], seed)
+    clean = images[rows]
+    damaged = augment.warp(clean[..., np.newaxis], augment.transforms(maps, tones))
+    return clean, keras.ops.convert_to_numpy(damaged)[..., 0].round().astype("uint8")
+
+
 def write(evaluation: Evaluation, folder: Path) -> None:
-    """Write metrics.json, predictions.csv, and the points of the test set's curves as CSV files."""
+    """Write metrics.json, predictions.csv, phases.csv, and the points of the test set's curves."""
     labels, probabilities = evaluation.of("test")
     predicted = probabilities >= evaluation.metrics["threshold"]
     names = np.array(params.CLASSES)
     tables = {
         "predictions.csv": evaluation.predictions,
+        "phases.csv": evaluation.phases,
         "roc.csv": metrics.roc_points(labels, probabilities),
         "precision_recall.csv": metrics.precision_recall_points(labels, probabilities),
         "confusion.csv": pd.DataFrame(
@@ -78,3 +130,18 @@ def write(evaluation: Evaluation, folder: Path) -> None:
         with atomic.replacing(folder / name) as beside:
             table.to_csv(beside, index=False, lineterminator="\n")
     atomic.write_text(folder / "metrics.json", json.dumps(evaluation.metrics, indent=2) + "\n")
+
+
+def _predict(model: keras.Model, given: batches.Ordered) -> np.ndarray:
+    """Return probabilities float64 [n], rounded once, here: metrics are of what is written."""
+    return model.predict(given, verbose=0)[:, 0].astype("float64").round(7)
+
+
+def _with_interval(
+    test: pd.DataFrame, probabilities: np.ndarray, threshold: float, seed: int
+) -> dict[str, float | int | None]:
+    """Summarise the test set and add the interval of its AUC over resampled patients."""
+    labels = test["label"].to_numpy()
+    interval = metrics.auc_interval(labels, probabilities, test["patient"].to_numpy(), seed)
+    low, high = interval or (None, None)
+    return metrics.summarise(labels, probabilities, threshold) | {"auc_low": low, "auc_high": high}

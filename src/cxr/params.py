@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from cxr.errors import InputError
 
@@ -57,39 +65,113 @@ class Augmentation(_Frozen):
     horizontal_flip: bool
 
 
+class Perturbation(_Frozen):
+    """Ranges of the damage that stands for a second hospital's films; see :mod:`cxr.augment`."""
+
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    shear: Annotated[float, Field(ge=0, lt=90)]
+    zoom: Annotated[float, Field(ge=0, lt=1)]
+    horizontal_flip: bool
+    channel_shift: Annotated[float, Field(ge=0, le=255)]
+    brightness: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+
+    @model_validator(mode="after")
+    def _low_before_high(self) -> Self:
+        low, high = self.brightness
+        if low > high:
+            message = f"brightness is [{low}, {high}]: give the lower factor first"
+            raise ValueError(message)
+        return self
+
+
 class Dense(_Frozen):
-    """One hidden layer of a head: dense, ReLU, then dropout."""
+    """One hidden layer of a head: dense, batch norm where asked for, ReLU, then dropout."""
 
     units: Annotated[int, Field(ge=1)]
+    batch_norm: bool
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
 class Head(_Frozen):
-    """What stands on the backbone: pooling, hidden layers, one sigmoid output."""
+    """What stands on the backbone: pooling, dropout, hidden layers, and the output.
+
+    The output is one ``sigmoid``, the probability of PNEUMONIA; a ``sigmoid_pair``, one for each
+    class, of which PNEUMONIA's part counts; or a pair's ``log_softmax``.
+    """
 
     pool: Literal["flatten", "average", "max"]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
     dense: tuple[Dense, ...]
+    output: Literal["sigmoid", "sigmoid_pair", "log_softmax"]
 
 
 class Blocks(_Frozen):
-    """The blocks of the backbone that are trained, counted from 1."""
+    """The blocks of the backbone that are trained, counted from 1, and the head."""
 
     blocks: tuple[Annotated[int, Field(ge=1)], ...]
 
 
-class EarlyStopping(_Frozen):
-    """Stop a phase when val_loss has not fallen for ``patience`` epochs; keep the best weights."""
+class FromLayer(_Frozen):
+    """The backbone's layers from this one on, counted from 0 as in ``model.layers``; the head."""
 
+    from_layer: Annotated[int, Field(ge=0)]
+
+
+class Last(_Frozen):
+    """The last layers of backbone and head, layers without weights counted too."""
+
+    last: Annotated[int, Field(ge=1)]
+
+
+def _rule_kind(rule: Any) -> str | None:
+    """Tell pydantic which of the rules a value is meant to be, so that it complains of that one."""
+    if isinstance(rule, str):
+        return "word"
+    keys = rule if isinstance(rule, dict) else getattr(rule, "model_fields_set", ())
+    return next((f"by_{key}" for key in ("blocks", "from_layer", "last") if key in keys), None)
+
+
+Trainable = Annotated[
+    Annotated[Literal["all", "backbone", "head", "above_freeze_blocks"], Tag("word")]
+    | Annotated[Blocks, Tag("by_blocks")]
+    | Annotated[FromLayer, Tag("by_from_layer")]
+    | Annotated[Last, Tag("by_last")],
+    Discriminator(
+        _rule_kind,
+        custom_error_type="rule",
+        custom_error_message="Should be all, backbone, head, above_freeze_blocks, or one of "
+        "blocks: [5], from_layer: 100, last: 5",
+    ),
+]
+
+
+class EarlyStopping(_Frozen):
+    """Stop a phase when ``monitor`` has not got better by more than ``min_delta`` for a while."""
+
+    monitor: Literal["val_loss", "val_accuracy"]
     patience: Annotated[int, Field(ge=1)]
+    min_delta: Annotated[float, Field(ge=0)]
+
+
+class Plateau(_Frozen):
+    """Multiply the rate by ``factor`` when val_loss has not fallen for ``patience`` epochs."""
+
+    factor: Annotated[float, Field(gt=0, lt=1)]
+    patience: Annotated[int, Field(ge=1)]
+    min_learning_rate: Annotated[float, Field(ge=0)]
 
 
 class Phase(_Frozen):
     """One compile-and-fit of a system."""
 
-    trainable: Literal["all", "head", "above_freeze_blocks"] | Blocks
+    data: Literal["clean", "perturbed"]
+    trainable: Trainable
     learning_rate: Annotated[float, Field(gt=0)]
+    plateau: Plateau | None
     epochs: Annotated[int, Field(ge=1)]
+    steps_per_epoch: Annotated[int, Field(ge=1)] | None
     early_stopping: EarlyStopping | None
+    keep: Literal["val_loss", "val_accuracy", "last"]
 
 
 class System(_Frozen):
@@ -102,7 +184,32 @@ class System(_Frozen):
     augmentation: Augmentation | None
     class_weights: Literal["balanced"] | None
     head: Head
+    loss: Literal["binary_crossentropy", "negative_log_likelihood"]
     phases: Annotated[dict[str, Phase], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _loss_fits_the_output(self) -> Self:
+        logarithms = self.head.output == "log_softmax"
+        if logarithms != (self.loss == "negative_log_likelihood"):
+            message = (
+                f"loss {self.loss} does not go with head.output {self.head.output}: "
+                "negative_log_likelihood is for log_softmax, binary_crossentropy for sigmoids"
+            )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _phases_are_files(self) -> Self:
+        for name in self.phases:
+            if not re.fullmatch(r"[a-z0-9_]+", name):
+                message = f"phases.{name}: a phase's name is a file's: use a-z, 0-9 and _"
+                raise ValueError(message)
+        return self
+
+    @property
+    def perturbs(self) -> bool:
+        """Return whether a phase trains on the perturbed X-rays."""
+        return any(phase.data == "perturbed" for phase in self.phases.values())
 
     def with_frozen_blocks(self, freeze_blocks: int | None, blocks: int) -> Self:
         """Put the blocks to train in the place of ``above_freeze_blocks``.
@@ -173,6 +280,7 @@ class Params(_Frozen):
     freeze_blocks: Annotated[int, Field(ge=0, le=5)]
     split: Split
     tensors: Tensors
+    perturbation: Perturbation
     training: Training
     evaluate: Evaluate
     tracking: Tracking
@@ -244,7 +352,8 @@ def _explain(problem: Any, raw: Any) -> str:
         case "missing":
             return f"{dotted} is missing: give it a value"
         case "value_error":
-            return str(problem["ctx"]["error"])
+            text = str(problem["ctx"]["error"])  # begins with the key below its model's own
+            return f"{dotted}.{text}" if key else text
     allowed = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{dotted} is {problem['input']!r}: {allowed}"
 
@@ -267,7 +376,7 @@ def _locate(loc: tuple[int | str, ...], raw: Any) -> tuple[list[str], list[str]]
         fields = getattr(model, "model_fields", {})
         if not inside and fields and part not in fields:
             continue  # the tag of a type
-        if not inside and not isinstance(raw, dict):
+        if not inside and not isinstance(raw, dict) and isinstance(part, str):
             continue
         key.append(str(part))
         known = list(fields)

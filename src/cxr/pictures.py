@@ -51,6 +51,9 @@ _ROLES = {PAPER: "paper", INK: "ink", MUTED: "muted", LINE: "line"}
 VARIABLES = _ROLES | {colour: f"system-{place}" for place, colour in enumerate(COLOURS)}
 
 CORNER = 0.95  # the AUC from which on a ROC curve is all in its corner
+_ABOVE = 0.16  # how far the AUC on the test set stands above, and the perturbed below, a name
+
+_AUCS = ("auc", "auc_low", "auc_high")
 
 _STYLE: Any = {
     "axes.edgecolor": MUTED,
@@ -106,6 +109,7 @@ class Tested:
         name: of the system.
         colour: one of COLOURS.
         metrics: ``test`` of metrics.json: auc, auc_low, auc_high (0 to 1 or None), tp, tn, fp, fn.
+        perturbed: ``perturbed`` of it, the same on the perturbed test set.
         roc: fpr and tpr, 0 to 1; no rows where a class is missing.
         precision_recall: recall and precision, 0 to 1.
     """
@@ -113,6 +117,7 @@ class Tested:
     name: str
     colour: str
     metrics: Mapping[str, Any]
+    perturbed: Mapping[str, Any]
     roc: pd.DataFrame
     precision_recall: pd.DataFrame
 
@@ -147,26 +152,30 @@ def curves(systems: Sequence[Learning]) -> Figure:
 
 
 def intervals(systems: Sequence[Tested], published: Mapping[str, float]) -> Figure:
-    """Draw each system's test AUC with its 95 % interval, and the published figure beside it.
+    """Draw each system's AUC, on the test set and perturbed, with its 95 % interval.
 
     Args:
         systems: from the top to the bottom.
         published: the AUC that is published for a system, 0 to 1, where there is one.
     """
     with _style():
-        figure = Figure(figsize=(10, 0.75 + 0.42 * len(systems)), layout="constrained")
+        figure = Figure(figsize=(10, 0.95 + 0.5 * len(systems)), layout="constrained")
         axes = figure.subplots()
         places = {system.name: -place for place, system in enumerate(systems)}
         for system in systems:
             _interval(axes, system, places[system.name])
-        values = [s.metrics[key] for s in systems for key in ("auc", "auc_low", "auc_high")]
+        for label, fill in {"test set": MUTED, "test set, perturbed": PAPER}.items():
+            axes.plot([], [], "o", color=MUTED, markerfacecolor=fill, label=label)
         known = {name: auc for name, auc in published.items() if name in places}
         if known:
             axes.plot(
-                list(known.values()), [places[name] for name in known], "D", markersize=6,
+                list(known.values()), [places[name] + _ABOVE for name in known], "D", markersize=6,
                 color=MUTED, markerfacecolor="none", label="published, on its own split",
             )  # fmt: skip
-            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0, handletextpad=0.2
+        )
+        values = [f[k] for s in systems for f in (s.metrics, s.perturbed) for k in _AUCS]
         span = _span(np.array([*values, *known.values()], dtype=float))
         axes.set_xlim(*span)
         if span[0] < 0.5:
@@ -180,7 +189,7 @@ def intervals(systems: Sequence[Tested], published: Mapping[str, float]) -> Figu
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("AUC on the test set, 95 % interval (patients resampled)")
+        axes.set_xlabel("AUC, 95 % interval (patients resampled)")
         return figure
 
 
@@ -194,9 +203,10 @@ def roc(systems: Sequence[Tested]) -> Figure:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--")
         _roc(axes, systems)
         axes.set(title="ROC, test set", xlabel="1 - specificity", ylabel="recall (sensitivity)")
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower right", frameon=True, facecolor=PAPER, edgecolor="none")
         if all((system.metrics["auc"] or 0) > CORNER for system in systems):  # it hides no curve
-            near = axes.inset_axes((0.37, 0.32, 0.6, 0.55), zorder=3)
+            low = max(0.32, 0.12 + 0.048 * len(systems))  # above the legend
+            near = axes.inset_axes((0.37, low, 0.6, 0.87 - low), zorder=3)
             _roc(near, systems)
             near.set(xlim=(-0.004, 0.25), ylim=(0.75, 1.004))
             near.set_title("top left corner", fontsize=8.5)
@@ -238,6 +248,27 @@ def confusion(systems: Sequence[Tested]) -> Figure:
                 axes.set_axis_off()
             else:
                 _matrix(axes, system)
+        return figure
+
+
+def films(clean: np.ndarray, perturbed: np.ndarray) -> Figure:
+    """Show films above what the perturbation makes of them.
+
+    Args:
+        clean: uint8 [n, height, width].
+        perturbed: the same films, uint8 [n, height, width].
+    """
+    with _style():
+        # On dark paper, as films are read; a page shows the PNG on light and on dark paper alike.
+        figure = Figure((1.6 * len(clean), 3.5), layout="constrained", facecolor=DARK[PAPER])
+        rows = figure.subplots(2, len(clean), squeeze=False)
+        for row, shown in zip(rows, (clean, perturbed), strict=True):
+            for axes, film in zip(row, shown, strict=True):
+                axes.imshow(film, cmap="gray", vmin=0, vmax=255)
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+        rows[0][0].set_title("clean", color=DARK[INK])
+        rows[1][0].set_title("perturbed", color=DARK[INK])
         return figure
 
 
@@ -289,7 +320,7 @@ def of_system(name: str, metrics: Mapping[str, Any], history: pd.DataFrame, fold
             precision_recall.png and confusion.png.
     """
     curve, tradeoff = (pd.read_csv(folder / f"{n}.csv") for n in ("roc", "precision_recall"))
-    tested = [Tested(name, COLOURS[0], metrics["test"], curve, tradeoff)]
+    tested = [Tested(name, COLOURS[0], metrics["test"], metrics["perturbed"], curve, tradeoff)]
     save(curves([Learning(name, COLOURS[0], history, [])]), folder / "training_curves.png")
     save(roc(tested), folder / "roc.png")
     save(precision_recall(tested), folder / "precision_recall.png")
@@ -349,15 +380,19 @@ def _roc(axes: Axes, systems: Sequence[Tested]) -> None:
 
 
 def _interval(axes: Axes, system: Tested, place: float) -> None:
-    """Draw one system's AUC, its interval, and its name's colour at a height."""
-    auc, low, high = (system.metrics[key] for key in ("auc", "auc_low", "auc_high"))
-    looks: dict[str, Any] = {"color": system.colour, "clip_on": False}
-    if low is not None:
-        axes.plot([low, high], [place, place], linewidth=3, alpha=0.45, **looks)
-    if auc is None:
+    """Draw one system's AUCs and their intervals: on the test set above, perturbed below."""
+    if system.metrics["auc"] is None:
         axes.annotate("one class only: no AUC", (0.5, place), color=MUTED, va="center", ha="center")
-    else:
-        axes.plot([auc], [place], "o", markersize=7, **looks)
+        return
+    looks: dict[str, Any] = {"color": system.colour, "clip_on": False}
+    for figures, height, fill, width in (
+        (system.metrics, place + _ABOVE, system.colour, 3.0),
+        (system.perturbed, place - _ABOVE, PAPER, 1.5),
+    ):
+        auc, low, high = (figures[key] for key in _AUCS)
+        if low is not None:
+            axes.plot([low, high], [height, height], linewidth=width, alpha=0.45, **looks)
+        axes.plot([auc], [height], "o", markersize=7, markerfacecolor=fill, **looks)
 
 
 def _unit_square() -> tuple[Figure, Axes]:

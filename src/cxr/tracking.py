@@ -53,7 +53,7 @@ VIEW_STATE = {
     "modelVersionFilter": "All Runs",
     "datasetsFilter": [],
     "selectedColumns": [
-        *(f"metrics.`{name}`" for name in ("test/auc", "test/accuracy", "val/auc", "epochs")),
+        *(f"metrics.`{name}`" for name in ("test/auc", "perturbed/auc", "test/accuracy", "epochs")),
         *(f"params.`{name}`" for name in ("freeze_blocks", "weights", "image_size")),
     ],
     "runsExpanded": {},
@@ -63,11 +63,23 @@ VIEW_STATE = {
     "viewMaximized": False,
 }
 
+TRAINED = ("model.weights.h5", "architecture.json", "history.csv", "train.json", "timing.json")
+
 KEY = "cxr.key"  # tag: what the run is of; for a model, its system and the hash of its weights
 REBUILD = "cxr.rebuild"  # tag of a parent run: commit, experiment and parameters in one hash
 PARENT = "mlflow.parentRunId"  # MLflow's own tags
 COMMIT = "mlflow.source.git.commit"
-PACKAGES = ("dvc", "keras", "mlflow", "numpy", "pandas", "pillow", "scikit-learn", "tensorflow")
+PACKAGES = (
+    "dvc",
+    "jax",
+    "keras",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pillow",
+    "scikit-learn",
+    "tensorflow",
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,7 @@ class Record:
         inputs: paths whose md5 in dvc.lock becomes a tag.
         tags: further tags.
         model: gives the Keras model to log, where there is one.
+        requirements: what the model needs to be loaded, such as ``keras==3.15.1``.
         before: the record that the run must hold before this one: an evaluation's its training's.
     """
 
@@ -97,6 +110,7 @@ class Record:
     inputs: Sequence[Path] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     model: Callable[[], Any] | None = None
+    requirements: Sequence[str] = ()
     before: "Record | None" = None
 
     @property
@@ -260,33 +274,34 @@ def training(folder: Path, model: Callable[[], Any], inputs: Sequence[Path], raw
             "images": record["images"],
         },
         steps=_rows(history),
-        artifacts=[
-            folder / n
-            for n in (
-                "model.weights.h5",
-                "architecture.json",
-                "history.csv",
-                "train.json",
-                "timing.json",
-            )
-        ],
+        artifacts=[*(folder / name for name in TRAINED), *sorted((folder / "phases").iterdir())],
         inputs=inputs,
         tags=_source(raw)
         | {"device": timing["device"]}
         | {f"version.{package}": number for package, number in timing["versions"].items()},
         model=model,
-    )  # fmt: skip
+        requirements=[
+            f"{p}=={timing['versions'][p]}"
+            for p in ("keras", "tensorflow", "jax")
+            if p in timing["versions"]
+        ],
+    )
 
 
-def evaluation(folder: Path, trained: Record, inputs: Sequence[Path]) -> Record:
+def evaluation(
+    folder: Path, trained: Record, inputs: Sequence[Path], settings: params.Params
+) -> Record:
     """Describe the evaluation of a trained system by ``evaluations/<system>/``."""
     figures = _json(folder / "metrics.json")
     return Record(
         stage="evaluate",
         system=folder.name,
         identity=trained.identity,
-        params={"evaluate": {"threshold": figures["threshold"]}},
-        metrics={split: figures[split] for split in params.SPLITS},
+        params={
+            "evaluate": {"threshold": figures["threshold"]},
+            "perturbation": settings.perturbation.model_dump(mode="json"),
+        },
+        metrics={k: figures[k] for k in (*params.SPLITS, "perturbed", "phases")},
         artifacts=sorted(folder.iterdir()),
         inputs=inputs,
         before=trained,
@@ -337,7 +352,7 @@ def _write(experiment: str, record: Record, run_id: str | None, epochs: int) -> 
     for path in record.artifacts:
         client.log_artifact(run_id, str(path), record.stage)
     if record.model is not None:
-        _log_model(run_id, record.model())
+        _log_model(run_id, record.model(), record.requirements)
     if record.before is None:  # else the run has ended before, and its duration is the training's
         client.set_terminated(run_id, "FINISHED")
     parent = client.get_run(run_id).data.tags[PARENT]
@@ -345,7 +360,7 @@ def _write(experiment: str, record: Record, run_id: str | None, epochs: int) -> 
     return run_id
 
 
-def _log_model(run_id: str, model: Any) -> None:
+def _log_model(run_id: str, model: Any, requirements: Sequence[str]) -> None:
     """Log the Keras model with what it takes and gives."""
     import numpy as np
     from mlflow.models import ModelSignature
@@ -356,16 +371,15 @@ def _log_model(run_id: str, model: Any) -> None:
         inputs=Schema([TensorSpec(np.dtype("uint8"), (-1, *shape[1:]))]),
         outputs=Schema([TensorSpec(np.dtype("float32"), (-1, 1))]),
     )
+    # Requirements are given: to infer them, MLflow starts a process that imports TensorFlow, 10 s.
+    given = {"name": "model", "signature": signature, "pip_requirements": list(requirements)}
     with mlflow.start_run(run_id=run_id):
-        # Not mlflow.keras: that fails on every input example (mlflow/mlflow#16183). Requirements
-        # are given: to infer them, MLflow starts a process that imports TensorFlow, 10 s a model.
-        mlflow.tensorflow.log_model(
-            model,
-            name="model",
-            signature=signature,
-            input_example=np.zeros((1, *shape[1:]), dtype="uint8"),
-            pip_requirements=[f"{p}=={metadata.version(p)}" for p in ("keras", "tensorflow")],
-        )
+        if any(r.startswith("tensorflow==") for r in requirements):
+            example = np.zeros((1, *shape[1:]), dtype="uint8")
+            mlflow.tensorflow.log_model(model, input_example=example, **given)
+        else:
+            # For other backends; it fails on every input example (mlflow/mlflow#16183).
+            mlflow.keras.log_model(model, **given)
 
 
 def _find(experiment: str, record: Record) -> Run | None:
@@ -467,9 +481,17 @@ def _base_tags() -> dict[str, str]:
         "device": platform.processor() or platform.machine(),
         "version.python": platform.python_version(),
     }
-    versions = {f"version.{package}": metadata.version(package) for package in PACKAGES}
+    environment |= {f"version.{package}": _version(package) for package in PACKAGES}
     present = {k: v for k, v in environment.items() if v}
-    return {COMMIT: _commit(), "git.dirty": str(_dirty()).lower()} | present | versions
+    return {COMMIT: _commit(), "git.dirty": str(_dirty()).lower()} | present
+
+
+def _version(package: str) -> str | None:
+    """Return the version of a package, None where it is not installed: one backend is enough."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _source(raw: Path) -> dict[str, str]:

@@ -1,78 +1,205 @@
 """Backbones: the pixels that ImageNet's weights expect, and every layer in a block."""
 
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
+from cxr import models
 from cxr.errors import InputError
 from cxr.models import backbones
-from tests.small import vgg16
+from tests.small import system, vgg16
 
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = list(backbones.BACKBONES)
 
+# ImageNet's mean and deviation of RGB between 0 and 1, as torchvision gives them.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-def laid(backbone: backbones.Backbone) -> keras.Model:
-    """The backbone with its preprocessing, on grey pixels of the smallest size."""
+# What each backbone's authors, or Keras's, do to RGB of 0 to 255.
+PREPROCESSING = {
+    "vgg16": keras.applications.vgg16.preprocess_input,
+    "mobilenet_v2": keras.applications.mobilenet_v2.preprocess_input,
+    "resnet18": lambda rgb: (rgb / 255 - MEAN) / DEVIATION,
+    "cnn": lambda rgb: rgb / 255,
+}
+
+
+def alone(backbone: backbones.Backbone, size: int) -> keras.Model:
+    """The backbone without its preprocessing, on RGB."""
+    image = keras.Input((size, size, 3))
+    return keras.Model(image, backbone.layers_on(image))
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def smallest(request):
+    """Each backbone with its preprocessing, on grey pixels of the smallest size; made once."""
+    backbone = backbones.BACKBONES[request.param]
     image = keras.Input((backbone.min_size, backbone.min_size, 1))
-    return keras.Model(image, backbone.layers_on(backbone.preprocess(image)))
+    return backbone, keras.Model(image, backbone.layers_on(backbone.preprocess(image)))
 
 
-def test_preprocessing_is_keras_own_of_grey_shown_as_rgb():
-    grey = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 1)).astype("float32")
-    expected = keras.applications.vgg16.preprocess_input(np.repeat(grey, 3, axis=-1))
-    ours = keras.ops.convert_to_numpy(backbones.caffe(keras.ops.convert_to_tensor(grey)))
-    np.testing.assert_allclose(ours, expected, atol=2e-5)  # float32 steps at 150
-
-
-def test_preprocessing_stays_float32_under_mixed_bfloat16():
+@pytest.mark.parametrize(
+    ("policy", "rtol"),
+    [
+        pytest.param("float32", 0, id="float32"),
+        # The first convolution rounds to 8 bits anyway, but to subtract the mean in bfloat16 would
+        # be off by up to half a grey value.
+        pytest.param("mixed_bfloat16", 2**-8, id="mixed_bfloat16"),
+    ],
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_preprocessing_is_the_published_one_of_grey_shown_as_rgb(name, policy, rtol):
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
+    keras.config.set_dtype_policy(policy)
     try:
-        image = keras.Input((2, 2, 1), dtype="float32")
+        image = keras.Input((16, 16, 1), dtype="float32")
         grey = keras.layers.Rescaling(1.0, dtype="float32")(image)
-        model = keras.Model(image, backbones.caffe(grey))
+        model = keras.Model(image, backbones.BACKBONES[name].preprocess(grey))
     finally:
         keras.config.set_dtype_policy(before)
-    grey = np.full((1, 2, 2, 1), 201, "float32")
-    expected = keras.applications.vgg16.preprocess_input(np.repeat(grey, 3, axis=-1))
-    found = keras.ops.convert_to_numpy(model(grey))
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, atol=2e-5)
+    grey = np.arange(256, dtype="float32").reshape(1, 16, 16, 1)
+    found = keras.ops.convert_to_numpy(keras.ops.cast(model(grey), "float32"))
+    expected = PREPROCESSING[name](np.repeat(grey, 3, axis=-1))
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=2e-5)  # float32 steps at 150
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_layer_with_weights_is_in_one_of_the_blocks(name):
-    backbone = backbones.BACKBONES[name]
-    blocks = {backbone.block_of(layer.name) for layer in laid(backbone).layers if layer.weights}
-    assert blocks == set(range(1, backbone.blocks + 1))
+class TestBlocks:
+    def test_each_layer_is_in_exactly_one(self, smallest):
+        backbone, model = smallest
+        body = [layer.name for layer in model.layers][3:]  # behind input, preprocess, grey_to_rgb
+        for name in body:
+            assert sum(bool(re.fullmatch(p, name)) for p in backbone.blocks) == 1, name
+
+    def test_each_has_weights_and_they_follow_each_other(self, smallest):
+        backbone, model = smallest
+        numbers = [backbone.block_of(layer.name) for layer in model.layers if layer.weights]
+        assert numbers == sorted(numbers)
+        assert set(numbers) == set(range(1, len(backbone.blocks) + 1))
+
+    # Side and channels of the features behind each block: the tables of the papers.
+    @pytest.mark.parametrize(
+        ("name", "size", "shapes"),
+        [
+            ("vgg16", 224, [(112, 64), (56, 128), (28, 256), (14, 512), (7, 512)]),
+            ("mobilenet_v2", 224, [(112, 16), (56, 24), (28, 32), (14, 96), (7, 1280)]),
+            ("resnet18", 224, [(56, 64), (56, 64), (28, 128), (14, 256), (7, 512)]),
+            ("cnn", 150, [(74, 64), (36, 128), (17, 256), (7, 256)]),
+        ],
+    )
+    def test_end_where_the_published_stages_end(self, name, size, shapes):
+        backbone = backbones.BACKBONES[name]
+        # A copy: the layers of KerasHub's tell of their own graph's features, of no size.
+        model = keras.models.clone_model(alone(backbone, size))
+        ends = {backbone.block_of(layer.name): layer.output.shape for layer in model.layers[1:]}
+        assert ends == {
+            number: (None, side, side, channels)
+            for number, (side, channels) in enumerate(shapes, start=1)
+        }
+        assert model.output_shape == ends[len(shapes)]
+
+    def test_a_layer_outside_them_is_named(self):
+        backbone = backbones.BACKBONES["vgg16"]
+        assert backbone.block_of("block3_conv2") == 3
+        with pytest.raises(ValueError, match=r"layer head_dense_1 is in no block"):
+            backbone.block_of("head_dense_1")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_it_takes_its_smallest_size_and_lies_flat(name):
-    model = laid(backbones.BACKBONES[name])
+def test_it_takes_its_smallest_size_and_lies_flat(smallest):
+    _, model = smallest
     assert all(side >= 1 for side in model.output_shape[1:])
     assert not [layer for layer in model.layers if isinstance(layer, keras.Model)]
 
 
-def test_vgg16_is_keras_own():
-    image = keras.Input((32, 32, 3))
-    ours = keras.Model(image, backbones.vgg16(image))
-    own = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
-    own.set_weights(ours.get_weights())
-    pixels = np.random.default_rng(0).normal(0, 60, (1, 32, 32, 3)).astype("float32")
+def keras_vgg16() -> keras.Model:
+    return keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+
+
+def keras_mobilenet_v2() -> keras.Model:
+    return keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
+
+
+def kerashub_resnet18() -> keras.Model:
+    from keras_hub.models import ResNetBackbone
+
+    return ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 128, 256, 512],
+        stackwise_num_blocks=[2, 2, 2, 2],
+        stackwise_num_strides=[1, 2, 2, 2],
+        block_type="basic_block",
+        image_shape=(32, 32, 3),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("vgg16", keras_vgg16),
+        ("mobilenet_v2", keras_mobilenet_v2),
+        ("resnet18", kerashub_resnet18),
+    ],
+)
+def test_it_is_keras_own_layer_by_layer(name, make):
+    own, ours = make(), alone(backbones.BACKBONES[name], 32)
+    # In Keras's order too: that is what `from_layer: 100` counts.
+    assert [n.name for n in ours.layers[1:]] == [n.name for n in own.layers[1:]]
+    draws = np.random.default_rng(2)
+    own.set_weights([draws.normal(0.1, 0.02, weight.shape) for weight in own.weights])
+    ours.set_weights(own.get_weights())
+    pixels = draws.normal(0, 1, (1, 32, 32, 3)).astype("float32")
     np.testing.assert_array_equal(ours(pixels), own(pixels))
-    assert own.count_params() == 14_714_688
 
 
-def test_a_layer_outside_the_rule_is_named():
-    backbone = backbones.BACKBONES["vgg16"]
-    assert backbone.block_of("block3_conv2") == 3
-    with pytest.raises(InputError, match=r"layer head_dense_1 is in no block"):
-        backbone.block_of("head_dense_1")
+# Keras's summaries; ResNet18's is torchvision's 11,689,512 without its last layer, 512 x 1000 +
+# 1000, and a moving mean and variance for each of its 4,800 channels. Ours of the layers' shapes.
+@pytest.mark.parametrize(
+    ("name", "trainable", "moving"),
+    [
+        ("vgg16", 14_714_688, 0),
+        ("mobilenet_v2", 2_223_872, 34_112),
+        ("resnet18", 11_689_512 - 513_000, 9_600),
+        ("cnn", 9 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 256) + 3 * 704, 2 * 704),
+    ],
+)
+def test_it_has_the_published_number_of_parameters(name, trainable, moving):
+    backbone = backbones.BACKBONES[name]
+    model = alone(backbone, backbone.min_size)
+    assert sum(math.prod(weight.shape) for weight in model.trainable_weights) == trainable
+    assert model.count_params() == trainable + moving
+
+
+def test_kerashub_is_asked_for_where_resnet18_is_alone(tmp_path):
+    """In a process where nobody can import KerasHub, all but resnet18 works, even a trained one."""
+    trained = system(backbone="resnet18", image_size=32)
+    models.save(models.build(trained), {}, trained, tmp_path)
+    program = f"""
+import sys
+sys.modules["keras_hub"] = None
+from cxr import models, params, training
+from cxr.models import backbones
+print(models.load({str(tmp_path)!r}).name)
+backbones.get(params.load().systems["resnet18_fc"]).layers_on(None)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": "src"},
+    )  # fmt: skip
+    assert run.stdout == "resnet18\n"
+    assert "No module named 'keras_hub.models'" in run.stderr
 
 
 def test_an_unknown_backbone_is_refused():
-    with pytest.raises(InputError, match=r"no backbone 'vgg61': there are vgg16"):
+    with pytest.raises(
+        InputError, match=r"no backbone 'vgg61': there are vgg16, mobilenet_v2, res"
+    ):
         backbones.get(vgg16(backbone="vgg61"))
 
 

@@ -1,6 +1,7 @@
-"""Weights files: both of Keras's layouts come back whole, and nothing that does not fit gets in."""
+"""Weights files: all of Keras's layouts come back whole, and nothing that does not fit gets in."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -29,6 +30,11 @@ def assert_same(one: weights.Arrays, other: weights.Arrays) -> None:
 
 def write_keras3(path: Path, model: keras.Model) -> Path:
     model.save_weights(path)
+    return path
+
+
+def write_archive(path: Path, model: keras.Model) -> Path:
+    model.save(path)
     return path
 
 
@@ -63,7 +69,36 @@ def folder(tmp_path) -> Path:
 LAYOUTS = [
     pytest.param(write_keras3, "mine.weights.h5", id="Keras 3"),
     pytest.param(write_legacy, "mine.h5", id="earlier Keras"),
+    pytest.param(write_archive, "mine.keras", id="a whole model"),
 ]
+
+
+def vgg16() -> keras.Model:
+    return keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+
+
+def mobilenet_v2() -> keras.Model:
+    return keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
+
+
+def resnet18() -> keras.Model:
+    """KerasHub's, which has names of its own for the groups of a file."""
+    from keras_hub.models import ResNetBackbone
+
+    return ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 128, 256, 512],
+        stackwise_num_blocks=[2, 2, 2, 2],
+        stackwise_num_strides=[1, 2, 2, 2],
+        block_type="basic_block",
+    )
+
+
+def numbered(model: keras.Model) -> keras.Model:
+    """Give each array another value, so that none can take another's place."""
+    model.set_weights([np.full(w.shape, n) for n, w in enumerate(model.weights, start=1)])
+    return model
 
 
 class TestAFile:
@@ -91,14 +126,28 @@ class TestAFile:
         for name in ("weights.json", "backbone.weights.h5"):
             assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
-    def test_with_more_than_ten_layers_of_a_kind_keeps_its_layers_apart(self, tmp_path):
-        # Keras 3 numbers the groups conv2d, conv2d_1, ..., conv2d_10, and HDF5 sorts them as text.
-        image = keras.Input((32, 32, 3))
-        vgg = keras.Model(image, backbones.vgg16(image))
-        path = write_keras3(tmp_path / "vgg16.weights.h5", vgg)
-        found = weights.read(path)
-        assert_same(found, arrays_of(vgg))
-        weights.check(found, vgg, "vgg16.weights.h5")
+    # Keras 3 numbers the groups conv2d, conv2d_1, ..., conv2d_10, and HDF5 sorts them as text.
+    @pytest.mark.parametrize(
+        ("write", "suffix"), [(write_keras3, ".weights.h5"), (write_archive, ".keras")]
+    )
+    @pytest.mark.parametrize("make", [vgg16, mobilenet_v2, resnet18])
+    def test_of_each_backbone_fills_its_layers_each_with_its_own(
+        self, make, write, suffix, folder, tmp_path
+    ):
+        source = numbered(make())
+        path = write(tmp_path / f"mine{suffix}", source)
+        changes = {"backbone": make.__name__, "image_size": 32}
+        weights.resolve(system(weights=str(path), **changes), folder)
+        network = arrays_of(models.build(system(**changes), weights.initial(folder)))
+        assert_same({name: network[name] for name in arrays_of(source)}, arrays_of(source))
+
+    def test_of_the_real_mobilenet_is_what_keras_reads(self, real_weights, folder):
+        weights.resolve(
+            system(backbone="mobilenet_v2", weights=str(real_weights), image_size=32), folder
+        )
+        source = mobilenet_v2()
+        source.load_weights(real_weights)
+        assert_same(weights.initial(folder), arrays_of(source))
 
 
 class TestRefused:
@@ -140,6 +189,27 @@ class TestRefused:
         assert "lacks block1_conv2, block2_conv2, block3_conv1 and 8 more" in message
         assert "has block1_conv1 as [(3, 3, 3, 4), (4,)]" in message
 
+    @pytest.fixture(scope="class")
+    def mobilenet(self):
+        model = mobilenet_v2()
+        return model, arrays_of(model)
+
+    def test_a_layer_under_another_name(self, mobilenet):
+        model, arrays = mobilenet
+        renamed = {
+            {"block_7_project": "block_7_projection"}.get(n, n): a for n, a in arrays.items()
+        }
+        with pytest.raises(
+            InputError, match=r"it lacks block_7_project, has besides block_7_projection$"
+        ):
+            weights.check(renamed, model, "mine.h5")
+
+    def test_a_layer_that_is_missing(self, mobilenet):
+        model, arrays = mobilenet
+        fewer = {name: held for name, held in arrays.items() if name != "bn_Conv1"}
+        with pytest.raises(InputError, match=r"it lacks bn_Conv1$"):
+            weights.check(fewer, model, "mine.h5")
+
     def test_a_missing_file(self, refuse, tmp_path):
         message = refuse(tmp_path / "nowhere.h5")
         assert "nowhere.h5 is not a file" in message
@@ -154,12 +224,23 @@ class TestRefused:
         path = tmp_path / "broken.h5"
         path.write_bytes(content)
         message = refuse(path)
-        assert f"weights {path}: cannot be read as an HDF5 weights file" in message
+        assert f"weights {path}: cannot be read as .weights.h5, .h5 or .keras" in message
 
     def test_a_truncated_file(self, source, refuse, tmp_path):
         path = write_keras3(tmp_path / "cut.weights.h5", source)
         path.write_bytes(path.read_bytes()[:-500])
         assert "cut.weights.h5: cannot be read" in refuse(path)
+
+    def test_a_zip_without_a_model(self, refuse, tmp_path):
+        path = tmp_path / "xrays.keras"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("NORMAL/1.jpeg", b"")
+        assert "xrays.keras: cannot be read" in refuse(path)
+
+    def test_a_truncated_archive(self, source, refuse, tmp_path):
+        path = write_archive(tmp_path / "cut.keras", source)
+        path.write_bytes(path.read_bytes()[:-500])
+        assert "cut.keras: cannot be read" in refuse(path)
 
     def test_hdf5_without_a_layer(self, refuse, tmp_path):
         path = tmp_path / "empty.h5"
@@ -228,11 +309,26 @@ class TestImageNet:
         assert "weights=null" in message
         assert not list(folder.iterdir())
 
-    def test_is_asked_of_keras_for_vgg16_without_its_top(self, monkeypatch):
+    @pytest.mark.parametrize("name", ["VGG16", "MobileNetV2"])
+    def test_is_asked_of_keras_without_its_top(self, name, monkeypatch):
         asked = {}
-        monkeypatch.setattr(keras.applications, "VGG16", lambda **given: asked.update(given))
-        backbones.BACKBONES["vgg16"].imagenet()
+        monkeypatch.setattr(keras.applications, name, lambda **given: asked.update(given))
+        backbones.BACKBONES[{"VGG16": "vgg16", "MobileNetV2": "mobilenet_v2"}[name]].imagenet()
         assert (asked["include_top"], asked["weights"]) == (False, "imagenet")
+
+    def test_is_asked_of_kerashub_for_resnet18(self, folder, monkeypatch):
+        from keras_hub.models import ResNetBackbone
+
+        source = numbered(resnet18())
+        presets = {"resnet_18_imagenet": source}
+        assert presets.keys() <= ResNetBackbone.presets.keys()
+        monkeypatch.setattr(ResNetBackbone, "from_preset", presets.__getitem__)
+        weights.resolve(system(backbone="resnet18", weights="imagenet", image_size=32), folder)
+        assert_same(weights.initial(folder), arrays_of(source))
+
+    def test_there_is_none_for_the_small_cnn(self, folder):
+        with pytest.raises(InputError, match="there are no ImageNet weights of cnn: give a path"):
+            weights.resolve(system(backbone="cnn", weights="imagenet", image_size=46), folder)
 
 
 def test_a_failure_leaves_what_was_there(source, folder, tmp_path):

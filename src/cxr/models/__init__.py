@@ -1,28 +1,35 @@
 """Networks: backbone x weights x head, and which of their layers a phase trains.
 
 :func:`build` makes a system's network, :func:`set_trainable` prepares it for a phase,
-:func:`augmented` puts the augmentation in front of it, :func:`save` and :func:`load` keep it in a
-folder.
+:func:`scores` is the part that is trained, :func:`split` cuts it where training begins,
+:func:`warped` puts augmentation and perturbation in front of it, :func:`save` and :func:`load` keep
+it in a folder.
 """
 
 from cxr.models.network import (
     ARCHITECTURE,
     WEIGHTS,
-    augmented,
     build,
     load,
     parameter_counts,
+    probability,
     save,
+    scores,
     set_trainable,
+    split,
+    warped,
 )
 
 __all__ = [
     "ARCHITECTURE",
     "WEIGHTS",
-    "augmented",
     "build",
     "load",
     "parameter_counts",
+    "probability",
     "save",
+    "scores",
     "set_trainable",
+    "split",
+    "warped",
 ]

@@ -24,31 +24,29 @@ class Backbone:
         layers_on: lays the network without its top, with random weights, on a tensor; the layers
             join the caller's graph, so that the whole model stays flat (Grad-CAM and freezing by
             name need that) -> features [batch, h, w, channels].
-        imagenet: the same network with Keras's own ImageNet weights, whose hash Keras pins; None
-            where there are none.
-        block: a pattern whose first group is the number of a layer's block, from 1.
-        blocks: how many blocks there are.
+        imagenet: the same network with ImageNet weights from Keras's or KerasHub's own loader,
+            which pins their hash or version; None where there are none.
+        blocks: for each block, from the input, a pattern that the names of its layers match.
         min_size: the smallest image side in pixels that the network can take.
     """
 
     preprocess: Callable[[Any], Any]
     layers_on: Callable[[Any], Any]
     imagenet: Callable[[], keras.Model] | None
-    block: re.Pattern[str]
-    blocks: int
+    blocks: tuple[str, ...]
     min_size: int
 
     def block_of(self, layer_name: str) -> int:
-        """Return the number of the block that a layer belongs to.
+        """Return the number, from 1, of the block that a layer belongs to.
 
         Raises:
-            InputError: where the rule does not cover the layer.
+            ValueError: where the patterns do not cover the layer.
         """
-        found = self.block.match(layer_name)
-        if found is None:
-            message = f"layer {layer_name} is in no block: the rule is {self.block.pattern}"
-            raise InputError(message)
-        return int(found.group(1))
+        for number, pattern in enumerate(self.blocks, start=1):
+            if re.fullmatch(pattern, layer_name):
+                return number
+        message = f"layer {layer_name} is in no block: the patterns are {self.blocks}"
+        raise ValueError(message)
 
 
 def caffe(grey: Any) -> Any:
@@ -76,6 +74,50 @@ def unit(grey: Any) -> Any:
     return layers.Concatenate(name="grey_to_rgb")([scaled] * 3)
 
 
+def signed(grey: Any) -> Any:
+    """Scale pixels to -1 to 1 and show them as RGB, as MobileNetV2's authors did."""
+    scaled = layers.Rescaling(1 / 127.5, -1.0, dtype="float32", name="preprocess")(grey)
+    return layers.Concatenate(name="grey_to_rgb")([scaled] * 3)
+
+
+def mobilenet_v2(tensor: Any) -> Any:
+    """Lay MobileNetV2 (Sandler and others 2018) without its top on ``tensor`` [batch, s, s, 3]."""
+    return keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_tensor=tensor, name="mobilenet_v2"
+    ).output
+
+
+def standardised(grey: Any) -> Any:
+    """Scale pixels to 0 to 1, show them as RGB, take ImageNet's mean and deviation out of them."""
+    rgb = layers.Concatenate(name="grey_to_rgb")([grey] * 3)
+    mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, of RGB 0 to 1
+    scale = [1 / (255 * d) for d in deviation]
+    offset = [-m / d for m, d in zip(mean, deviation, strict=True)]
+    return layers.Rescaling(scale, offset, dtype="float32", name="preprocess")(rgb)
+
+
+def resnet18(tensor: Any) -> Any:
+    """Lay ResNet18 (He and others 2015) without its top on ``tensor`` [batch, s, s, 3]."""
+    from keras_hub.models import ResNetBackbone  # seconds to import, for this backbone alone
+
+    network = ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 128, 256, 512],
+        stackwise_num_blocks=[2, 2, 2, 2],
+        stackwise_num_strides=[1, 2, 2, 2],
+        block_type="basic_block",
+    )
+    return network.call(tensor)  # not network(tensor), which would be one nested layer
+
+
+def resnet18_imagenet() -> keras.Model:
+    """Fetch ResNet18 with the ImageNet weights that KerasHub hosts on Kaggle."""
+    from keras_hub.models import ResNetBackbone
+
+    return ResNetBackbone.from_preset("resnet_18_imagenet")
+
+
 def cnn(tensor: Any) -> Any:
     """Lay four blocks of convolution, ReLU, 2 x 2 maximum and batch norm on [batch, s, s, 3].
 
@@ -95,16 +137,36 @@ BACKBONES = {
         preprocess=caffe,
         layers_on=vgg16,
         imagenet=lambda: keras.applications.VGG16(include_top=False, weights="imagenet"),
-        block=re.compile(r"block(\d+)_"),
-        blocks=5,
+        blocks=("block1_.*", "block2_.*", "block3_.*", "block4_.*", "block5_.*"),
+        min_size=32,
+    ),
+    "mobilenet_v2": Backbone(
+        preprocess=signed,
+        layers_on=mobilenet_v2,
+        imagenet=lambda: keras.applications.MobileNetV2(
+            include_top=False, weights="imagenet", input_shape=(224, 224, 3)
+        ),
+        blocks=(  # by the side of the features: 1/2, 1/4, 1/8, 1/16 and 1/32 of the image's
+            "Conv1|bn_Conv1|Conv1_relu|expanded_conv_.*",
+            "block_[12]_.*",
+            "block_[345]_.*",
+            "block_([6-9]|1[012])_.*",
+            "block_1[3456]_.*|Conv_1|Conv_1_bn|out_relu",
+        ),
+        min_size=32,
+    ),
+    "resnet18": Backbone(
+        preprocess=standardised,
+        layers_on=resnet18,
+        imagenet=resnet18_imagenet,
+        blocks=("(conv1|pool1)_.*", "stack0_.*", "stack1_.*", "stack2_.*", "stack3_.*"),
         min_size=32,
     ),
     "cnn": Backbone(
         preprocess=unit,
         layers_on=cnn,
         imagenet=None,
-        block=re.compile(r"block(\d+)_"),
-        blocks=4,
+        blocks=("block1_.*", "block2_.*", "block3_.*", "block4_.*"),
         min_size=46,  # 46, 44, 22, 20, 10, 8, 4, 2, 1: each block cuts two pixels, then halves
     ),
 }

@@ -2,13 +2,15 @@
 
 import json
 import math
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
-from keras import layers
+import numpy as np
+from keras import layers, ops
 
 from cxr import atomic, augment, params
 from cxr.errors import InputError
@@ -16,8 +18,11 @@ from cxr.models import backbones, weights
 
 ARCHITECTURE = "architecture.json"
 WEIGHTS = "model.weights.h5"
+PHASES, SUFFIX = "phases", ".weights.h5"  # phases/<phase>.weights.h5: what an earlier phase kept
 AS_FLOAT = "as_float"  # the layer that makes floats of raw pixels; augmentation comes behind it
+IN_FRONT = ("xray", AS_FLOAT, "grey_to_rgb", "preprocess")  # what stands before the backbone
 HEAD = "head_"  # every layer of the head begins with it; no layer of a backbone does
+OUTPUT = f"{HEAD}output"  # the head's last layer, which the loss is of
 
 
 def build(
@@ -49,63 +54,129 @@ def build(
     return model
 
 
-def augmented(model: keras.Model) -> keras.Model:
-    """Return a model that augments and then does what ``model`` does, on the same weights.
+def warped(model: keras.Model) -> keras.Model:
+    """Return a model that augments or perturbs and then does what ``model`` does.
 
-    Training goes through it; ``model`` itself stays made of Keras's own layers, and is what gets
+    It shares the weights; ``model`` itself stays made of Keras's own layers, and is what gets
     saved and served.
+
+    Args:
+        model: from :func:`build` or :func:`scores`.
+
+    Returns:
+        A model of two inputs: the X-rays uint8 [batch, size, size, 1], and transforms float32
+        [batch, 10] as :func:`cxr.augment.transforms` gives them.
+    """
+    image = keras.Input(model.input_shape[1:], dtype="uint8", name="xray")
+    transform = keras.Input((augment.TRANSFORM,), dtype="float32", name="transform")
+    # From behind AS_FLOAT on: a model with a uint8 input would cut the warped pixels to integers.
+    behind = keras.Model(model.get_layer(AS_FLOAT).output, model.output, name=model.name)
+    return keras.Model([image, transform], behind(augment.warp(image, transform)))
+
+
+def scores(model: keras.Model) -> keras.Model:
+    """Return the model that is trained: it gives what the loss is of, on the same weights.
 
     Args:
         model: from :func:`build`.
 
     Returns:
-        A model of two inputs: the X-rays uint8 [batch, size, size, 1], and transforms float32
-        [batch, 8] as :func:`cxr.augment.transforms` gives them.
+        A model that gives [batch, 1] or [batch, 2]: sigmoids, or logarithms of probabilities.
     """
-    image = keras.Input(model.input_shape[1:], dtype="uint8", name="xray")
-    transform = keras.Input((8,), dtype="float32", name="transform")
-    # From behind AS_FLOAT on: a model with a uint8 input would cut the warped pixels to integers.
-    behind = keras.Model(model.get_layer(AS_FLOAT).output, model.output, name=model.name)
-    return keras.Model([image, transform], behind(augment.AffineAugmentation()([image, transform])))
+    return keras.Model(model.input, model.get_layer(OUTPUT).output, name=model.name)
+
+
+def split(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
+    """Cut a network where its training begins: what gives the same at each step, and the rest.
+
+    Args:
+        model: from :func:`scores`, after :func:`set_trainable`.
+
+    Returns:
+        The frozen part, from X-rays to what is passed on, and the rest, from there to the scores,
+        both on the same weights; None where nothing with weights is frozen before what is trained.
+        Dropout, which draws anew, counts as training.
+    """
+    active = (
+        place
+        for place, layer in enumerate(model.layers)
+        if layer.trainable_weights or isinstance(layer, layers.Dropout)
+    )
+    frozen = model.layers[: next(active, 0)]
+    while any(layer.weights for layer in frozen):
+        cut = frozen.pop().output
+        try:  # ValueError: something behind the cut hangs on something before it, so go back
+            return keras.Model(model.input, cut), keras.Model(cut, model.output, name=model.name)
+        except ValueError:
+            continue
+    return None
+
+
+def probability(scores: Any, output: str) -> Any:
+    """Return the probability of PNEUMONIA [batch, 1] from a head's scores.
+
+    Args:
+        scores: what the head's last layer gives, see :class:`cxr.params.Head`.
+        output: ``head.output``. Of a pair of sigmoids, which need not add up to 1, it is
+            PNEUMONIA's part: above 0.5 where the greater of the two is PNEUMONIA's.
+    """
+    match output:
+        case "sigmoid":
+            return scores
+        case "sigmoid_pair":
+            # A tensor of both 0 has no parts; 1e-7 makes it 0.5 and moves no other that counts.
+            return (scores[:, 1:] + 1e-7) / (ops.sum(scores, axis=1, keepdims=True) + 2e-7)
+        case "log_softmax":
+            return ops.exp(scores[:, 1:])
+    raise ValueError(output)
 
 
 def set_trainable(model: keras.Model, system: params.System, phase: params.Phase) -> list[str]:
     """Freeze and free the layers as a phase says. Compile afterwards: Keras looks only then.
 
+    But for the rule ``all``, batch norms of the backbone are never trained: their moving statistics
+    are ImageNet's, and a few small batches would spoil them. In Keras a batch norm that is not
+    trainable is in inference mode, also while the model is fitted.
+
     Args:
         model: from :func:`build` with the same system.
-        system: says which backbone's blocks are meant.
-        phase: its ``trainable`` is all, head, or numbers of blocks; the head is always trained.
+        system: says which backbone is meant.
+        phase: its ``trainable`` says what is trained. ``all``: every layer, batch norms too;
+            ``backbone``: all of the backbone, and the head; ``head``: that alone; ``blocks``:
+            those, and the head; ``from_layer``: the backbone's layers from that index on, counted
+            as in ``keras.applications.<Backbone>(include_top=False).layers``, and the head;
+            ``last``: as many layers from the end of the head.
 
     Returns:
         The names of the layers with weights that the phase trains.
 
     Raises:
-        InputError: a block that the backbone does not have; ``above_freeze_blocks`` not replaced.
+        InputError: a block or layer that the backbone does not have.
     """
     backbone = backbones.get(system)
     rule = phase.trainable
+    body, head = _layer_names(model)
     match rule:
-        case "all":
-            free = set(range(1, backbone.blocks + 1))
+        case "all" | "backbone":
+            free = {*body, *head}
         case "head":
-            free = set()
+            free = set(head)
         case params.Blocks():
-            free = set(rule.blocks)
+            _refuse_beyond(max(rule.blocks, default=0), len(backbone.blocks), "block", system)
+            free = {*(n for n in body if backbone.block_of(n) in rule.blocks), *head}
+        case params.FromLayer():
+            # The backbone's own model begins with its input, which is none of our layers.
+            _refuse_beyond(rule.from_layer, len(body), "layer", system)
+            free = {*body[max(rule.from_layer - 1, 0) :], *head}
+        case params.Last():
+            _refuse_beyond(rule.last, len(body + head), "layer", system)
+            free = set((body + head)[-rule.last :])
         case _:
             message = f"trainable: {rule} must be replaced by blocks first (with_frozen_blocks)"
             raise ValueError(message)
-    unknown = sorted(block for block in free if block > backbone.blocks)
-    if unknown:
-        message = (
-            f"trainable.blocks has {unknown[0]}; backbone {system.backbone} has blocks 1 to "
-            f"{backbone.blocks}"
-        )
-        raise InputError(message)
     for layer in model.layers:
-        if layer.weights:
-            in_head = layer.name.startswith(HEAD)
-            layer.trainable = in_head or backbone.block_of(layer.name) in free
+        norm = isinstance(layer, layers.BatchNormalization) and layer.name in body
+        layer.trainable = layer.name in free and (rule == "all" or not norm)
     return [layer.name for layer in model.layers if layer.trainable_weights]
 
 
@@ -116,38 +187,59 @@ def parameter_counts(model: keras.Model) -> dict[str, int]:
     return {"total": total, "trainable": trainable, "frozen": total - trainable}
 
 
-def save(model: keras.Model, system: params.System, folder: Path) -> None:
+def save(
+    model: keras.Model,
+    before: Mapping[str, list[np.ndarray]],
+    system: params.System,
+    folder: Path,
+) -> None:
     """Write ``architecture.json`` and ``model.weights.h5``; the same model gives the same bytes.
 
     The architecture is the one in float32, whatever precision trained it, so that the model gives
     the same probabilities on every machine.
+
+    Args:
+        model: from :func:`build` with the same system.
+        before: the weights of earlier phases, which go to ``phases/<phase>.weights.h5``; the
+            folder is made anew, and is there without any too.
+        system: what the model was built from.
+        folder: such as ``models/vgg16_transfer``.
     """
     with _policy("float32"):
         keras.backend.clear_session()  # automatic layer names count up within a process
         plain = build(system)
-    plain.set_weights(model.get_weights())  # layer names stand in the weights file too
     text = json.dumps(json.loads(plain.to_json()), indent=1)
     atomic.write_text(folder / ARCHITECTURE, text + "\n")
-    with atomic.replacing(folder / WEIGHTS) as beside:
-        plain.save_weights(beside)
+    shutil.rmtree(folder / PHASES, ignore_errors=True)
+    (folder / PHASES).mkdir(parents=True)
+    files = {f"{PHASES}/{phase}{SUFFIX}": kept for phase, kept in before.items()}
+    for name, kept in {**files, WEIGHTS: model.get_weights()}.items():
+        plain.set_weights(kept)
+        with atomic.replacing(folder / name) as beside:
+            plain.save_weights(beside)
 
 
-def load(folder: str | Path) -> keras.Model:
+def load(folder: str | Path, phase: str | None = None) -> keras.Model:
     """Give back a trained model from its folder, such as ``models/vgg16_transfer``.
+
+    Args:
+        folder: what :func:`save` wrote.
+        phase: gives the weights that an earlier phase kept; those of the last phase where None.
 
     Returns:
         A model that takes uint8 [batch, size, size, 1] and gives the probability of PNEUMONIA.
 
     Raises:
-        InputError: where the folder does not hold a model.
+        InputError: where the folder does not hold a model, or not that phase.
     """
     folder = Path(folder)
-    for name in (ARCHITECTURE, WEIGHTS):
+    kept = WEIGHTS if phase is None else f"{PHASES}/{phase}{SUFFIX}"
+    for name in (ARCHITECTURE, kept):
         if not (folder / name).is_file():
             message = f"{folder} holds no {name}: run `dvc repro`, or `dvc pull`, to get the model"
             raise InputError(message)
     model = keras.models.model_from_json((folder / ARCHITECTURE).read_text(encoding="utf-8"))
-    model.load_weights(folder / WEIGHTS)
+    model.load_weights(folder / kept)
     return model
 
 
@@ -158,11 +250,41 @@ def _head(settings: params.Head, features: Any) -> Any:
         "max": layers.GlobalMaxPooling2D,
     }[settings.pool]
     x = pool(name=f"{HEAD}pool")(features)
+    if settings.dropout:
+        x = layers.Dropout(settings.dropout, name=f"{HEAD}dropout")(x)
     for place, dense in enumerate(settings.dense, start=1):
-        x = layers.Dense(dense.units, activation="relu", name=f"{HEAD}dense_{place}")(x)
-        x = layers.Dropout(dense.dropout, name=f"{HEAD}dropout_{place}")(x)
+        if dense.batch_norm:
+            x = layers.Dense(dense.units, name=f"{HEAD}dense_{place}")(x)
+            x = layers.BatchNormalization(name=f"{HEAD}norm_{place}")(x)
+            x = layers.ReLU(name=f"{HEAD}relu_{place}")(x)
+        else:
+            x = layers.Dense(dense.units, activation="relu", name=f"{HEAD}dense_{place}")(x)
+        if dense.dropout:
+            x = layers.Dropout(dense.dropout, name=f"{HEAD}dropout_{place}")(x)
+    units, activation = {
+        "sigmoid": (1, "sigmoid"),
+        "sigmoid_pair": (2, "sigmoid"),
+        "log_softmax": (2, "log_softmax"),
+    }[settings.output]
     # float32: a probability in bfloat16 has steps of 0.004 near 1.
-    return layers.Dense(1, activation="sigmoid", dtype="float32", name=f"{HEAD}probability")(x)
+    scores = layers.Dense(units, activation=activation, dtype="float32", name=OUTPUT)(x)
+    return probability(scores, settings.output)
+
+
+def _layer_names(model: keras.Model) -> tuple[list[str], list[str]]:
+    """Return the names of the backbone's layers and of the head's, in the model's order."""
+    names = [layer.name for layer in model.layers]
+    body = [n for n in names if not n.startswith(HEAD) and n not in IN_FRONT]
+    return body, [n for n in names if n.startswith(HEAD)]
+
+
+def _refuse_beyond(asked: int, there_are: int, noun: str, system: params.System) -> None:
+    if asked > there_are:
+        message = (
+            f"trainable asks for {noun} {asked}; backbone {system.backbone} has {there_are} "
+            f"{noun}s, so give at most that"
+        )
+        raise InputError(message)
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Weights of a backbone: from Keras's ImageNet, from a file, or none; checked layer by layer."""
 
-import json
-import logging
+import io
 import shutil
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,13 @@ import h5py
 import keras
 import numpy as np
 
-from cxr import atomic, hashing, params
+from cxr import atomic, hashing, origin, params
 from cxr.errors import InputError
 from cxr.models import backbones
 
 FILE = "backbone.weights.h5"
-NOTE = "weights.json"
 
 Arrays = dict[str, list[np.ndarray]]
-
-log = logging.getLogger(__name__)
 
 
 def resolve(system: params.System, folder: Path) -> dict[str, Any]:
@@ -31,34 +28,31 @@ def resolve(system: params.System, folder: Path) -> dict[str, Any]:
         folder: gets ``weights.json`` and, where there are weights, ``backbone.weights.h5``.
 
     Returns:
-        What ``weights.json`` says: ``weights``, ``backbone``, ``sha256`` (None for random).
+        What ``weights.json`` says, see :mod:`cxr.origin`.
 
     Raises:
         InputError: the file is missing or does not fit the backbone; ImageNet's weights cannot be
             fetched.
     """
     backbone = backbones.get(system)
-    note: dict[str, Any] = {"backbone": system.backbone, "weights": system.weights, "sha256": None}
     if system.weights is None:
-        log.info("weights: null, so the backbone starts from random weights")
-    else:
-        with atomic.replacing(folder / FILE) as beside:
-            if system.weights == "imagenet":
-                _fetch_imagenet(backbone, system.backbone, beside)
-            else:
-                source = Path(system.weights)
-                if not source.is_file():
-                    message = (
-                        f"weights {source} is not a file: give `imagenet`, null, or the path of a "
-                        f"weights file (.weights.h5 or .h5) for backbone {system.backbone}"
-                    )
-                    raise InputError(message)
-                shutil.copyfile(source, beside)
-                note["weights"] = source.name  # no path of this machine in an output
-            check(read(beside, system.weights), _standalone(backbone), system.weights)
-        note["sha256"] = hashing.file_sha256(folder / FILE)
-    atomic.write_text(folder / NOTE, json.dumps(note, indent=2) + "\n")
-    return note
+        return origin.write(folder, system.backbone, None, None)
+    name = system.weights
+    with atomic.replacing(folder / FILE) as beside:
+        if system.weights == "imagenet":
+            _fetch_imagenet(backbone, system.backbone, beside)
+        else:
+            source = Path(system.weights)
+            if not source.is_file():
+                message = (
+                    f"weights {source} is not a file: give `imagenet`, null, or the path of a "
+                    f"weights file (.weights.h5, .h5, .keras) for backbone {system.backbone}"
+                )
+                raise InputError(message)
+            shutil.copyfile(source, beside)
+            name = source.name  # no path of this machine in an output
+        check(read(beside, system.weights), _standalone(backbone), system.weights)
+    return origin.write(folder, system.backbone, name, hashing.file_sha256(folder / FILE))
 
 
 def initial(folder: Path) -> Arrays | None:
@@ -67,18 +61,15 @@ def initial(folder: Path) -> Arrays | None:
     Raises:
         InputError: the folder holds no note, so that nobody can tell which weights are meant.
     """
-    if not (folder / NOTE).is_file():
-        message = f"{folder / NOTE} is missing: run `dvc repro weights@{folder.name}`"
-        raise InputError(message)
-    note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-    return None if note["sha256"] is None else read(folder / FILE)
+    return None if origin.read(folder)["sha256"] is None else read(folder / FILE)
 
 
 def read(path: Path, name: str | None = None) -> Arrays:
     """Read a weights file into memory, layer by layer.
 
     Args:
-        path: HDF5, as Keras 3 (``.weights.h5``) or earlier Keras (``.h5``) writes it.
+        path: HDF5, as Keras 3 (``.weights.h5``) or earlier Keras (``.h5``) writes it, or a whole
+            model (``.keras``), of which the weights are read and nothing else.
         name: what to call it in an error; its path where not given.
 
     Returns:
@@ -89,10 +80,10 @@ def read(path: Path, name: str | None = None) -> Arrays:
     """
     name = name or str(path)
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(_hdf5(path), "r") as file:
             arrays = _read_legacy(file) if "layer_names" in file.attrs else _read_keras3(file)
-    except (OSError, KeyError, TypeError, ValueError) as error:  # all that h5py raises
-        message = f"weights {name}: cannot be read as an HDF5 weights file ({error})"
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        message = f"weights {name}: cannot be read as .weights.h5, .h5 or .keras ({error})"
         raise InputError(message) from error
     if not arrays:
         message = f"weights {name}: holds no layer: give a file that Keras's save_weights wrote"
@@ -158,6 +149,14 @@ def _fetch_imagenet(backbone: backbones.Backbone, name: str, path: Path) -> None
         saved = Path(beside) / FILE
         model.save_weights(saved)
         saved.replace(path)
+
+
+def _hdf5(path: Path) -> Path | io.BytesIO:
+    """Return where the HDF5 is: the file itself or, in a ``.keras`` archive, a member of it."""
+    if not zipfile.is_zipfile(path):
+        return path
+    with zipfile.ZipFile(path) as archive:
+        return io.BytesIO(archive.read("model.weights.h5"))
 
 
 def _read_keras3(file: h5py.File) -> Arrays:
