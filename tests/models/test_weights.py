@@ -73,28 +73,6 @@ LAYOUTS = [
 ]
 
 
-def vgg16() -> keras.Model:
-    return keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
-
-
-def mobilenet_v2() -> keras.Model:
-    return keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
-
-
-def resnet18() -> keras.Model:
-    """KerasHub's, which has names of its own for the groups of a file."""
-    from keras_hub.models import ResNetBackbone
-
-    return ResNetBackbone(
-        input_conv_filters=[64],
-        input_conv_kernel_sizes=[7],
-        stackwise_num_filters=[64, 128, 256, 512],
-        stackwise_num_blocks=[2, 2, 2, 2],
-        stackwise_num_strides=[1, 2, 2, 2],
-        block_type="basic_block",
-    )
-
-
 def numbered(model: keras.Model) -> keras.Model:
     """Give each array another value, so that none can take another's place."""
     model.set_weights([np.full(w.shape, n) for n, w in enumerate(model.weights, start=1)])
@@ -130,22 +108,22 @@ class TestAFile:
     @pytest.mark.parametrize(
         ("write", "suffix"), [(write_keras3, ".weights.h5"), (write_archive, ".keras")]
     )
-    @pytest.mark.parametrize("make", [vgg16, mobilenet_v2, resnet18])
+    @pytest.mark.parametrize("name", ["vgg16", "mobilenet_v2", "resnet18"])
     def test_of_each_backbone_fills_its_layers_each_with_its_own(
-        self, make, write, suffix, folder, tmp_path
+        self, name, write, suffix, keras_own, folder, tmp_path
     ):
-        source = numbered(make())
+        source = numbered(keras_own(name))
         path = write(tmp_path / f"mine{suffix}", source)
-        changes = {"backbone": make.__name__, "image_size": 32}
+        changes = {"backbone": name, "image_size": 32}
         weights.resolve(system(weights=str(path), **changes), folder)
         network = arrays_of(models.build(system(**changes), weights.initial(folder)))
         assert_same({name: network[name] for name in arrays_of(source)}, arrays_of(source))
 
-    def test_of_the_real_mobilenet_is_what_keras_reads(self, real_weights, folder):
+    def test_of_the_real_mobilenet_is_what_keras_reads(self, real_weights, keras_own, folder):
         weights.resolve(
             system(backbone="mobilenet_v2", weights=str(real_weights), image_size=32), folder
         )
-        source = mobilenet_v2()
+        source = keras_own("mobilenet_v2")
         source.load_weights(real_weights)
         assert_same(weights.initial(folder), arrays_of(source))
 
@@ -190,8 +168,8 @@ class TestRefused:
         assert "has block1_conv1 as [(3, 3, 3, 4), (4,)]" in message
 
     @pytest.fixture(scope="class")
-    def mobilenet(self):
-        model = mobilenet_v2()
+    def mobilenet(self, keras_own):
+        model = keras_own("mobilenet_v2")
         return model, arrays_of(model)
 
     def test_a_layer_under_another_name(self, mobilenet):
@@ -316,10 +294,10 @@ class TestImageNet:
         backbones.BACKBONES[{"VGG16": "vgg16", "MobileNetV2": "mobilenet_v2"}[name]].imagenet()
         assert (asked["include_top"], asked["weights"]) == (False, "imagenet")
 
-    def test_is_asked_of_kerashub_for_resnet18(self, folder, monkeypatch):
+    def test_is_asked_of_kerashub_for_resnet18(self, keras_own, folder, monkeypatch):
         from keras_hub.models import ResNetBackbone
 
-        source = numbered(resnet18())
+        source = numbered(keras_own("resnet18"))
         presets = {"resnet_18_imagenet": source}
         assert presets.keys() <= ResNetBackbone.presets.keys()
         monkeypatch.setattr(ResNetBackbone, "from_preset", presets.__getitem__)
