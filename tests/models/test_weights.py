@@ -106,9 +106,14 @@ class TestAFile:
 
     # Keras 3 numbers the groups conv2d, conv2d_1, ..., conv2d_10, and HDF5 sorts them as text.
     @pytest.mark.parametrize(
-        ("write", "suffix"), [(write_keras3, ".weights.h5"), (write_archive, ".keras")]
+        ("name", "write", "suffix"),
+        [
+            ("vgg16", write_keras3, ".weights.h5"),
+            ("mobilenet_v2", write_archive, ".keras"),
+            ("resnet18", write_keras3, ".weights.h5"),
+            ("resnet18", write_archive, ".keras"),
+        ],
     )
-    @pytest.mark.parametrize("name", ["vgg16", "mobilenet_v2", "resnet18"])
     def test_of_each_backbone_fills_its_layers_each_with_its_own(
         self, name, write, suffix, keras_own, folder, tmp_path
     ):
@@ -215,10 +220,16 @@ class TestRefused:
             archive.writestr("NORMAL/1.jpeg", b"")
         assert "xrays.keras: cannot be read" in refuse(path)
 
-    def test_a_truncated_archive(self, source, refuse, tmp_path):
-        path = write_archive(tmp_path / "cut.keras", source)
-        path.write_bytes(path.read_bytes()[:-500])
-        assert "cut.keras: cannot be read" in refuse(path)
+    @pytest.mark.parametrize("damage", ["cut short", "a bit turned"])
+    def test_a_damaged_archive(self, damage, source, refuse, tmp_path):
+        path = write_archive(tmp_path / "damaged.keras", source)
+        content = bytearray(path.read_bytes())
+        if damage == "cut short":
+            del content[-500:]
+        else:
+            content[content.index(b"\x89HDF") + 1000] ^= 1
+        path.write_bytes(content)
+        assert "damaged.keras: cannot be read" in refuse(path)
 
     def test_hdf5_without_a_layer(self, refuse, tmp_path):
         path = tmp_path / "empty.h5"
