@@ -53,7 +53,7 @@ def test_stage_depends_on_exactly_the_modules_it_imports(graph, stage):
     scripts = {"stages/__init__.py", f"stages/{stage}.py"}
     templates = {dep for dep in code if dep.endswith(".j2")}
     assert code - templates == imported(graph, stage) | scripts
-    assert templates == ({"src/cxr/report.html.j2"} if stage == "compare" else set())
+    assert templates == ({"src/cxr/report/report.html.j2"} if stage == "compare" else set())
 
 
 def test_every_system_is_trained_and_nothing_else():
