@@ -42,15 +42,18 @@ DEMO := source=data/phantoms.zip tracking.experiment=demo \
 	mobilenet_v2_scratch.phases.train vgg16_gap.phases.features vgg16_gap.phases.finetune \
 	mobilenet_v2.phases.features mobilenet_v2.phases.finetune,systems.$(p).epochs=1) \
 	$(addprefix systems.cnn.,image_size=64 batch_size=4 phases.clean.epochs=12 \
-	phases.clean.learning_rate=0.0003 phases.clean.steps_per_epoch=null \
+	phases.clean.learning_rate=0.0003 phases.clean.plateau=null phases.clean.steps_per_epoch=null \
 	phases.perturbed.epochs=6 phases.perturbed.steps_per_epoch=null)
+
+# Before the first rebuild there is no dvc.lock, and DVC warns of each output that it cannot restore.
+# TensorFlow tells of the GPU that is not there before its log level counts.
+NOISE := No file hash info found|absl::InitializeLog|cudart_stub|cuda_platform
 
 demo: setup ## run the whole pipeline on the embedded sample, offline, as experiment `demo`
 	@echo "Offline there are no ImageNet weights: in this demo every system starts from random ones."
 	@dvc exp remove --quiet demo 2> /dev/null || true
-	@# Before the first rebuild there is no dvc.lock, and DVC warns of each output it cannot restore.
-	dvc exp run --temp --name demo $(addprefix -S ,$(DEMO)) \
-		2> >(grep --line-buffered --invert-match "No file hash info found" >&2)
+	python stages/prefork.py dvc exp run --temp --name demo $(addprefix -S ,$(DEMO)) \
+		2> >(grep --line-buffered --invert-match --extended-regexp "$(NOISE)" >&2)
 	@dvc get --quiet --force --rev demo --out demo . reports
 	@cat demo/comparison.txt
 	@echo "Report: demo/index.html   Runs: make ui   Experiment: dvc exp show; dvc exp apply demo"
@@ -78,7 +81,7 @@ sync: setup ## send to MLflow the runs that it lacks, from the outputs
 	python -m stages.sync
 
 lock: setup ## pin the versions anew, from pyproject.toml
-	uv pip compile pyproject.toml --extra dev --extra jax --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-emit-index-url --upgrade --quiet --output-file requirements.lock
 
 clean: ## remove the environment; data, results and MLflow's files stay

@@ -4,6 +4,7 @@ A stage is argv and params.yaml in, one library call, files out, and a run in ML
 """
 
 import argparse
+import gc
 import logging
 import os
 import sys
@@ -18,6 +19,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on inst
 
 from cxr import params
 from cxr.errors import InputError
+
+# To import and trace TensorFlow makes millions of objects that stay; Python would look through them
+# for garbage again and again, for a fifth of the time that the import takes.
+gc.set_threshold(100_000, 50, 100)
 
 RAW, SPLITS, TENSORS = Path("raw"), Path("splits"), Path("tensors")
 WEIGHTS, MODELS, EVALUATIONS = Path("weights"), Path("models"), Path("evaluations")

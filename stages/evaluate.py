@@ -14,8 +14,10 @@ def work(settings: params.Params, system: str) -> None:
     device.keep_memory(device.find())
     images, index = batches.open_cache(cache)
     history = pd.read_csv(trained / "history.csv")
+    phases = models.phases(trained)
+    model = models.load(trained, phases[0])
     judged = evaluation.evaluate(
-        partial(models.load, trained), list(history["phase"].unique()), images, index,
+        model, phases, partial(models.restore, model, trained), images, index,
         settings.perturbation, settings.evaluate.threshold, settings.seed,
     )  # fmt: skip
     evaluation.write(judged, folder)
@@ -24,8 +26,8 @@ def work(settings: params.Params, system: str) -> None:
     pictures.save(pictures.films(*films), folder / "perturbed.png")
 
     inputs = [cache / "images.npy", trained / models.WEIGHTS]
-    model = tracking.training(trained, lambda: models.load(trained), inputs[:1], RAW)
-    tracking.write(settings.tracking, tracking.evaluation(folder, model, inputs, settings))
+    training = tracking.training(trained, lambda: model, inputs[:1], RAW)
+    tracking.write(settings.tracking, tracking.evaluation(folder, training, inputs, settings))
 
 
 if __name__ == "__main__":

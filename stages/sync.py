@@ -44,7 +44,7 @@ def _records(settings: params.Params) -> Iterator[tracking.Record]:
     for name, system in settings.systems.items():
         images = TENSORS / str(system.image_size) / "images.npy"
         weights, trained, judged = WEIGHTS / name, MODELS / name, EVALUATIONS / name
-        if (weights / "weights.json").is_file():
+        if system.weights is not None and (weights / "weights.json").is_file():
             yield tracking.weights(weights)
         if (trained / "train.json").is_file():
             model = partial(models.load, trained)

@@ -1,6 +1,6 @@
 """Train a system: tensors/<size>/ and weights/<system>/ -> models/<system>/."""
 
-from cxr import batches, models, params, tracking, training
+from cxr import batches, params, tracking, training
 from cxr.errors import InputError
 from cxr.models import backbones, weights
 from stages import MODELS, RAW, TENSORS, WEIGHTS, add_system, parser, run
@@ -23,9 +23,9 @@ def work(settings: params.Params, system: str, freeze_blocks: int | None, pertur
             chosen, images, index, initial, settings.training, settings.perturbation,
             settings.seed, live.epoch,
         )  # fmt: skip
-        training.save(trained, chosen, folder, freeze_blocks)
+        saved = training.save(trained, chosen, folder, freeze_blocks)
         inputs = [cache / "images.npy", cache / "index.csv", WEIGHTS / system]
-        record = tracking.training(folder, lambda: models.load(folder), inputs, RAW)
+        record = tracking.training(folder, lambda: saved, inputs, RAW)
         tracking.write(settings.tracking, record, live)
 
 

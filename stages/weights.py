@@ -5,7 +5,7 @@ The one stage, beside download, that may need the network: training reads only w
 
 import logging
 
-from cxr import origin, params, tracking
+from cxr import origin, params
 from stages import WEIGHTS, add_system, parser, run
 
 log = logging.getLogger(__name__)
@@ -16,10 +16,12 @@ def work(settings: params.Params, system: str) -> None:
     if chosen.weights is None:
         log.info("weights: null, so %s starts from random weights", chosen.backbone)
         origin.write(folder, chosen.backbone, None, None)
-    else:
-        from cxr.models import weights  # Keras takes seconds to import
+        return  # and MLflow, too, has nothing to hold; it takes seconds to import, as Keras does
 
-        weights.resolve(chosen, folder)
+    from cxr import tracking
+    from cxr.models import weights
+
+    weights.resolve(chosen, folder)
     tracking.write(settings.tracking, tracking.weights(folder))
 
 

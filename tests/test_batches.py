@@ -1,5 +1,6 @@
 """Batches: every image where it belongs, with its label, in an order that the seed decides."""
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -145,8 +146,8 @@ class TestShuffled:
 
     def test_refuses_more_steps_than_there_are_batches(self):
         expected = (
-            "phases.clean.steps_per_epoch is 4, but 17 images to train on make 3 batches of 5: "
-            "give at most 3, or null for all"
+            "systems.<name>.phases.clean.steps_per_epoch is 4, but 17 images to train on make "
+            "3 batches of 5: give at most 3, or null for all"
         )
         with pytest.raises(InputError) as stop:
             shuffled(steps=4, phase="clean")
@@ -245,3 +246,38 @@ class TestOpenCache:
         np.save(cache / "images.npy", IMAGES[1:])
         with pytest.raises(InputError, match=r"has 22 X-rays, index.csv 23 rows: run"):
             batches.open_cache(cache)
+
+
+class TestPredict:
+    """A model whose output is the grey value of its films, and with it their rows."""
+
+    @staticmethod
+    def model(seen: list, warped: bool = False) -> keras.Model:
+        class Spy(keras.layers.Layer):
+            def call(self, images):
+                seen.append(images.shape[0])
+                return keras.ops.cast(images, "float32")[:, 3, 3]
+
+        image = keras.Input((6, 6, 1), dtype="uint8")
+        transform = keras.Input((augment.TRANSFORM,), dtype="float32")
+        if not warped:
+            return keras.Model(image, Spy()(image))
+        return keras.Model([image, transform], Spy()(augment.warp(image, transform)))
+
+    @pytest.mark.parametrize("size", [4, 6, 17, 64])
+    def test_gives_the_rows_in_their_order_in_batches_of_one_size(self, size, monkeypatch):
+        monkeypatch.setattr(batches, "BATCH", size)
+        seen: list = []
+        model = self.model(seen)
+        given = batches.predict(model, IMAGES, TRAIN[::-1])
+        assert (given.dtype, given[:, 0].tolist()) == (np.float32, TRAIN[::-1].tolist())
+        batches.predict(model, IMAGES, TRAIN[:3])
+        assert set(seen) - {None} == {size}  # None: while the model was built
+
+    def test_gives_each_film_its_own_damage(self, monkeypatch):
+        monkeypatch.setattr(batches, "BATCH", 5)
+        maps, tones = DAMAGE
+        given = batches.predict(self.model([], warped=True), IMAGES, TRAIN, DAMAGE)
+        moved = augment.warp(IMAGES[TRAIN][..., np.newaxis], augment.transforms(maps, tones)[TRAIN])
+        np.testing.assert_allclose(given, np.asarray(moved)[:, 3, 3], atol=1e-4)
+        assert not np.allclose(given[:, 0], TRAIN)

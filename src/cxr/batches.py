@@ -10,6 +10,8 @@ import pandas as pd
 from cxr import augment, params, seeding
 from cxr.errors import InputError
 
+BATCH = 64  # films a batch where nothing is learnt: a matter of speed and memory alone
+
 Damage = tuple[np.ndarray, np.ndarray]
 
 
@@ -144,8 +146,9 @@ class Shuffled(Ordered):
             raise InputError(message)
         if steps is not None and steps > whole:
             message = (
-                f"phases.{phase}.steps_per_epoch is {steps}, but {len(rows)} images to train on "
-                f"make {whole} batches of {batch_size}: give at most {whole}, or null for all"
+                f"systems.<name>.phases.{phase}.steps_per_epoch is {steps}, but {len(rows)} "
+                f"images to train on make {whole} batches of {batch_size}: give at most {whole}, "
+                "or null for all"
             )
             raise InputError(message)
         self.steps = steps or whole
@@ -170,6 +173,27 @@ class Shuffled(Ordered):
         return augment.matrices(
             augment.draw(self.augmentation, shape, count, self.seed, *purpose), shape
         )
+
+
+def predict(
+    model: keras.Model, images: np.ndarray, rows: np.ndarray, damage: Damage | None = None
+) -> np.ndarray:
+    """Return what a model gives for some of the cached X-rays.
+
+    Args:
+        model: takes films, or films and transforms (:func:`cxr.models.warped`).
+        images: uint8 [n, size, size].
+        rows: which of the n, in which order.
+        damage: as for :class:`Ordered`; for a model that takes transforms.
+
+    Returns:
+        float32 [rows, ...].
+    """
+    # The last film fills the last batch up: TensorFlow traces a model for each size of a batch.
+    filled = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % BATCH)])
+    transforms = len(model.inputs) > 1
+    films = Ordered(images, np.zeros(len(images)), filled, BATCH, damage, transforms)
+    return np.asarray(model.predict(films, verbose=0), "float32")[: len(rows)]
 
 
 def damage(

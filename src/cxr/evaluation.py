@@ -12,7 +12,6 @@ import pandas as pd
 
 from cxr import atomic, augment, batches, metrics, models, params
 
-BATCH = 64  # a matter of speed and memory alone: batch norms are in inference mode
 SHOWN = 3  # films of each class in the picture of clean and perturbed ones
 
 
@@ -41,8 +40,9 @@ class Evaluation:
 
 
 def evaluate(
-    load: Callable[[str | None], keras.Model],
+    model: keras.Model,
     phases: Sequence[str],
+    restore: Callable[[str], None],
     images: np.ndarray,
     index: pd.DataFrame,
     perturbation: params.Perturbation,
@@ -52,33 +52,31 @@ def evaluate(
     """Predict every cached X-ray once, the test set for each phase, and compute the metrics.
 
     Args:
-        load: gives the model of a phase before the last, or for None that of the last. It takes
-            uint8 [batch, size, size, 1] and gives probabilities [batch, 1].
+        model: takes uint8 [batch, size, size, 1] and gives probabilities [batch, 1]. It comes with
+            the weights that the first phase kept, and is left with those of the last.
         phases: the names of the phases, in their order.
+        restore: puts the weights that a phase kept into the model.
         images: uint8 [n, size, size].
         index: row by row id, label, split and patient of the images.
         perturbation: what is done to the test set for ``perturbed``.
         threshold: from here on an image counts as PNEUMONIA.
         seed: ``seed`` of params.yaml, for the intervals and the perturbation.
     """
-    labels = index["label"].to_numpy()
     tested = np.flatnonzero(index["split"] == "test")
     damage = batches.damage(perturbation, images, index, seed)
-    model = load(None)
-    everything = batches.Ordered(images, labels, np.arange(len(images)), BATCH)
-    predictions = index[["id", "split", "label"]].assign(probability=_predict(model, everything))
+    # For films as they are too: that moves and changes nothing, and TensorFlow traces one model.
+    warped = models.warped(model)
     test = index.iloc[tested]
     tables, judged = [], {}
     for phase in phases:
-        network = model if phase == phases[-1] else load(phase)
-        clean = (
-            predictions["probability"].to_numpy()[tested]
-            if network is model
-            else _predict(network, batches.Ordered(images, labels, tested, BATCH))
-        )
-        damaged = _predict(
-            models.warped(network), batches.Ordered(images, labels, tested, BATCH, damage)
-        )
+        if phase != phases[0]:
+            restore(phase)
+        if phase == phases[-1]:
+            everything = _probabilities(warped, images, np.arange(len(images)))
+            clean = everything[tested]
+        else:
+            clean = _probabilities(warped, images, tested)
+        damaged = _probabilities(warped, images, tested, damage)
         judged[phase] = {
             "test": _with_interval(test, clean, threshold, seed),
             "perturbed": _with_interval(test, damaged, threshold, seed),
@@ -86,6 +84,7 @@ def evaluate(
         table = test[["id", "label"]].assign(probability=clean, perturbed_probability=damaged)
         table.insert(0, "phase", phase)
         tables.append(table)
+    predictions = index[["id", "split", "label"]].assign(probability=everything)
     evaluation = Evaluation(
         predictions, pd.concat(tables, ignore_index=True), {"threshold": threshold}
     )
@@ -104,9 +103,9 @@ def samples(
     Returns:
         Two arrays uint8 [up to 6, size, size], NORMAL films first.
     """
-    test = index[index["split"] == "test"]
-    rows = [n for label in (0, 1) for n in test.index[test["label"] == label][:SHOWN]]
-    maps, tones = batches.damage(perturbation, images, index.loc[rows], seed)
+    tested, labels = index["split"].to_numpy() == "test", index["label"].to_numpy()
+    rows = [n for label in (0, 1) for n in np.flatnonzero(tested & (labels == label))[:SHOWN]]
+    maps, tones = batches.damage(perturbation, images, index.iloc[rows], seed)
     clean = images[rows]
     damaged = augment.warp(clean[..., np.newaxis], augment.transforms(maps, tones))
     return clean, keras.ops.convert_to_numpy(damaged)[..., 0].round().astype("uint8")
@@ -132,9 +131,11 @@ def write(evaluation: Evaluation, folder: Path) -> None:
     atomic.write_text(folder / "metrics.json", json.dumps(evaluation.metrics, indent=2) + "\n")
 
 
-def _predict(model: keras.Model, given: batches.Ordered) -> np.ndarray:
+def _probabilities(
+    model: keras.Model, images: np.ndarray, rows: np.ndarray, damage: batches.Damage | None = None
+) -> np.ndarray:
     """Return probabilities float64 [n], rounded once, here: metrics are of what is written."""
-    return model.predict(given, verbose=0)[:, 0].astype("float64").round(7)
+    return batches.predict(model, images, rows, damage)[:, 0].astype("float64").round(7)
 
 
 def _with_interval(

@@ -6,7 +6,6 @@ zero, AUC with one class) is None, never 0: a 0 would be read as a bad result.
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
 from cxr import seeding
@@ -138,21 +137,29 @@ def _resampled_aucs(
     """Return, for each resample of the patients that has both classes, the AUC of each score."""
     if len(np.unique(labels)) < 2:
         return []
-    order = np.argsort(patients, kind="stable")
-    _, starts, sizes = np.unique(patients[order], return_index=True, return_counts=True)
-    draws = seeding.generator(seed, "bootstrap")
-    aucs = []
-    for _ in range(RESAMPLES):
-        drawn = draws.integers(len(starts), size=len(starts))
-        rows = np.concatenate([order[starts[p] : starts[p] + sizes[p]] for p in drawn])
-        positive = labels[rows] == 1
-        if 0 < positive.sum() < len(rows):
-            aucs.append([_rank_auc(positive, score[rows]) for score in scores])
-    return aucs
+    names, patient = np.unique(patients, return_inverse=True)
+    draws, n = seeding.generator(seed, "bootstrap"), len(names)
+    drawn = [np.bincount(draws.integers(n, size=n), minlength=n) for _ in range(RESAMPLES)]
+    times = np.stack(drawn)[:, patient]  # how often each image is in each resample
+    positive, negative = times * (labels == 1), times * (labels == 0)
+    both = positive.any(axis=1) & negative.any(axis=1)
+    aucs = [_weighted_aucs(positive[both], negative[both], score) for score in scores]
+    return np.stack(aucs, axis=1).tolist()
 
 
-def _rank_auc(positive: np.ndarray, scores: np.ndarray) -> float:
-    """Return the AUC as Mann and Whitney's U; ten times as fast as scikit-learn's, and equal."""
-    count = int(positive.sum())
-    above = rankdata(scores)[positive].sum() - count * (count + 1) / 2
-    return float(above / (count * (len(scores) - count)))
+def _weighted_aucs(positive: np.ndarray, negative: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return AUCs as Mann and Whitney's U: pairs in the right order, ties counted half, of all.
+
+    Args:
+        positive: int64 [resamples, n], how often each image counts as PNEUMONIA.
+        negative: the same for NORMAL.
+        scores: [n].
+
+    Returns:
+        float64 [resamples].
+    """
+    order = np.argsort(scores, kind="stable")
+    _, starts = np.unique(scores[order], return_index=True)
+    above, below = (np.add.reduceat(n[:, order], starts, axis=1) for n in (positive, negative))
+    right = above * (below.cumsum(axis=1) - below / 2)
+    return right.sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))

@@ -128,6 +128,8 @@ def _rule_kind(rule: Any) -> str | None:
     if isinstance(rule, str):
         return "word"
     keys = rule if isinstance(rule, dict) else getattr(rule, "model_fields_set", ())
+    if len(keys) != 1:  # such as what `-S ...trainable.blocks=[5]` adds to a from_layer
+        return None
     return next((f"by_{key}" for key in ("blocks", "from_layer", "last") if key in keys), None)
 
 
@@ -139,8 +141,8 @@ Trainable = Annotated[
     Discriminator(
         _rule_kind,
         custom_error_type="rule",
-        custom_error_message="Should be all, backbone, head, above_freeze_blocks, or one of "
-        "blocks: [5], from_layer: 100, last: 5",
+        custom_error_message="Should be all, backbone, head, above_freeze_blocks, or one alone "
+        "of blocks: [5], from_layer: 100, last: 5",
     ),
 ]
 

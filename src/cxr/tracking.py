@@ -371,15 +371,13 @@ def _log_model(run_id: str, model: Any, requirements: Sequence[str]) -> None:
         inputs=Schema([TensorSpec(np.dtype("uint8"), (-1, *shape[1:]))]),
         outputs=Schema([TensorSpec(np.dtype("float32"), (-1, 1))]),
     )
-    # Requirements are given: to infer them, MLflow starts a process that imports TensorFlow, 10 s.
-    given = {"name": "model", "signature": signature, "pip_requirements": list(requirements)}
     with mlflow.start_run(run_id=run_id):
-        if any(r.startswith("tensorflow==") for r in requirements):
-            example = np.zeros((1, *shape[1:]), dtype="uint8")
-            mlflow.tensorflow.log_model(model, input_example=example, **given)
-        else:
-            # For other backends; it fails on every input example (mlflow/mlflow#16183).
-            mlflow.keras.log_model(model, **given)
+        # The flavour of every backend; mlflow.tensorflow is TensorFlow's alone. Requirements are
+        # given: to infer them, MLflow starts a process that imports TensorFlow, 10 s. No input
+        # example: the flavour fails on every one (mlflow/mlflow#16183).
+        mlflow.keras.log_model(
+            model, name="model", signature=signature, pip_requirements=list(requirements)
+        )
 
 
 def _find(experiment: str, record: Record) -> Run | None:

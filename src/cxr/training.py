@@ -21,7 +21,6 @@ from cxr.models import weights
 
 log = logging.getLogger(__name__)
 
-BATCH = 64  # films a batch where nothing is learnt: a matter of speed and memory alone
 CACHE = 4 * 2**30  # bytes that the output of a phase's frozen part may take
 MODES = {"val_loss": "min", "val_accuracy": "max"}  # which way a monitored figure gets better
 
@@ -117,7 +116,7 @@ def train(
         )  # fmt: skip
         # Validation looks at whole images only: the batch size there is a matter of speed.
         val_batches = batches.Ordered(
-            task.inputs, task.labels, task.val, BATCH, damage, train_batches.with_transforms
+            task.inputs, task.labels, task.val, batches.BATCH, damage, train_batches.with_transforms
         )
         trainer = models.warped(task.model) if train_batches.with_transforms else task.model
         kept = _fit(
@@ -153,19 +152,25 @@ def train(
     return Trained(model, before, pd.DataFrame(recorder.rows), record, timing)
 
 
-def save(trained: Trained, system: params.System, folder: Path, freeze_blocks: int | None) -> None:
+def save(
+    trained: Trained, system: params.System, folder: Path, freeze_blocks: int | None
+) -> keras.Model:
     """Write a system's folder: architecture, weights, history.csv, train.json, timing.json.
 
-    ``phases/`` gets the weights of the phases before the last. ``train.json`` says the SHA-256 of
-    the weights, by which MLflow's run of the model is found.
+    ``phases/`` gets the weights of the phases before the last, and an index of them. ``train.json``
+    says the SHA-256 of the weights, by which MLflow's run of the model is found.
+
+    Returns:
+        The model as :func:`cxr.models.load` would give it back.
     """
-    models.save(trained.model, trained.before, system, folder)
+    saved = models.save(trained.model, trained.before, system, folder)
     sha256 = hashing.file_sha256(folder / models.WEIGHTS)
     record = trained.record | {"freeze_blocks": freeze_blocks, "weights_sha256": sha256}
     atomic.write_text(folder / "train.json", json.dumps(record, indent=2) + "\n")
     atomic.write_text(folder / "timing.json", json.dumps(trained.timing, indent=2) + "\n")
     with atomic.replacing(folder / "history.csv") as beside:
         trained.history.to_csv(beside, index=False, lineterminator="\n")
+    return saved
 
 
 @dataclass(frozen=True)
@@ -193,10 +198,11 @@ def _without_what_stays_the_same(
         return task, damage
     frozen, rest = parts
     log.info("computing what stays the same once: %s, %d films", frozen.output_shape[1:], len(used))
-    films = batches.Ordered(task.inputs, task.labels, used, BATCH, damage)
-    outputs = (models.warped(frozen) if damage is not None else frozen).predict(films, verbose=0)
+    outputs = batches.predict(
+        models.warped(frozen) if damage is not None else frozen, task.inputs, used, damage
+    )
     train, val = np.split(np.arange(len(used)), [len(task.train)])
-    return _Task(outputs.astype("float32"), task.labels[used], train, val, rest), None
+    return _Task(outputs, task.labels[used], train, val, rest), None
 
 
 def _fit(

@@ -535,7 +535,8 @@ class TestSaveAndLoad:
             "model.weights.h5",
             "phases",
         ]
-        assert not list((tmp_path / "phases").iterdir())
+        assert [path.name for path in (tmp_path / "phases").iterdir()] == ["index.json"]
+        assert models.phases(tmp_path) == list(settings.phases)[-1:]
 
     def test_each_phase_comes_back_with_its_own_weights(self, tmp_path):
         model = models.build(system())
@@ -547,14 +548,27 @@ class TestSaveAndLoad:
         models.save(model, {"stale": last}, system(), tmp_path)
         models.save(model, before, system(), tmp_path)
         assert sorted(path.name for path in (tmp_path / "phases").iterdir()) == [
+            "index.json",
             "one.weights.h5",
             "two.weights.h5",
         ]
-        for name, expected in {**before, None: last}.items():
+        assert models.phases(tmp_path) == ["one", "two", "train"]
+        for name, expected in {**before, "train": last, None: last}.items():
             assert_same(models.load(tmp_path, name).get_weights(), expected)
         assert_same(model.get_weights(), last)
-        with pytest.raises(InputError, match=r"holds no phases/stale\.weights\.h5"):
+        with pytest.raises(InputError, match="no phase 'stale': it has one, two, train"):
             models.load(tmp_path, "stale")
+
+    def test_weights_of_a_phase_can_be_put_into_a_model(self, tmp_path):
+        model = models.build(system())
+        before = [np.ones_like(array) for array in model.get_weights()]
+        models.save(model, {"one": before}, system(), tmp_path)
+        again = models.load(tmp_path)
+        models.restore(again, tmp_path, "one")
+        assert_same(again.get_weights(), before)
+        (tmp_path / "phases" / "one.weights.h5").unlink()
+        with pytest.raises(InputError, match=r"holds no phases/one\.weights\.h5: run `dvc repro`"):
+            models.restore(again, tmp_path, "one")
 
     def test_the_same_weights_give_the_same_bytes_whatever_was_built_before(self, tmp_path):
         written = []
@@ -566,7 +580,7 @@ class TestSaveAndLoad:
             written.append(bytes_of(tmp_path / name))
             models.build(system(head=ARTICLE))  # counts Keras's automatic names up
         assert written[0] == written[1]
-        assert len(written[0]) == 3
+        assert len(written[0]) == 4
 
     def test_saving_twice_gives_the_same_bytes(self, tmp_path):
         model = models.build(resnet18())  # of which KerasHub names the layers

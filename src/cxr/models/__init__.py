@@ -3,7 +3,7 @@
 :func:`build` makes a system's network, :func:`set_trainable` prepares it for a phase,
 :func:`scores` is the part that is trained, :func:`split` cuts it where training begins,
 :func:`warped` puts augmentation and perturbation in front of it, :func:`save` and :func:`load` keep
-it in a folder.
+it in a folder, with what each of its phases kept (:func:`phases`, :func:`restore`).
 """
 
 from cxr.models.network import (
@@ -12,7 +12,9 @@ from cxr.models.network import (
     build,
     load,
     parameter_counts,
+    phases,
     probability,
+    restore,
     save,
     scores,
     set_trainable,
@@ -26,7 +28,9 @@ __all__ = [
     "build",
     "load",
     "parameter_counts",
+    "phases",
     "probability",
+    "restore",
     "save",
     "scores",
     "set_trainable",

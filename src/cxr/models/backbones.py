@@ -82,9 +82,16 @@ def signed(grey: Any) -> Any:
 
 def mobilenet_v2(tensor: Any) -> Any:
     """Lay MobileNetV2 (Sandler and others 2018) without its top on ``tensor`` [batch, s, s, 3]."""
-    return keras.applications.MobileNetV2(
+    network = keras.applications.MobileNetV2(
         include_top=False, weights=None, input_tensor=tensor, name="mobilenet_v2"
-    ).output
+    )
+    for layer in network.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            # Keras's 0.999 is for ImageNet's many steps: after 360 the moving statistics would
+            # still be 70 % of their start, and validation a coin. Pretrained ones are never moved.
+            # This is the layer's own default.
+            layer.momentum = 0.99
+    return network.output
 
 
 def standardised(grey: Any) -> Any:

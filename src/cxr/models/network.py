@@ -18,7 +18,8 @@ from cxr.models import backbones, weights
 
 ARCHITECTURE = "architecture.json"
 WEIGHTS = "model.weights.h5"
-PHASES, SUFFIX = "phases", ".weights.h5"  # phases/<phase>.weights.h5: what an earlier phase kept
+PHASES = "phases"  # folder of the weights that earlier phases kept, and of the index of them all
+INDEX = "index.json"
 AS_FLOAT = "as_float"  # the layer that makes floats of raw pixels; augmentation comes behind it
 IN_FRONT = ("xray", AS_FLOAT, "grey_to_rgb", "preprocess")  # what stands before the backbone
 HEAD = "head_"  # every layer of the head begins with it; no layer of a backbone does
@@ -192,18 +193,24 @@ def save(
     before: Mapping[str, list[np.ndarray]],
     system: params.System,
     folder: Path,
-) -> None:
-    """Write ``architecture.json`` and ``model.weights.h5``; the same model gives the same bytes.
+) -> keras.Model:
+    """Write a model and what its phases kept; the same model gives the same bytes.
+
+    That is ``architecture.json``; ``model.weights.h5``, the weights of the last phase;
+    ``phases/<phase>.weights.h5``, those of the phases before it; and ``phases/index.json``, which
+    says of each phase in which of these files its weights are.
 
     The architecture is the one in float32, whatever precision trained it, so that the model gives
     the same probabilities on every machine.
 
     Args:
         model: from :func:`build` with the same system.
-        before: the weights of earlier phases, which go to ``phases/<phase>.weights.h5``; the
-            folder is made anew, and is there without any too.
-        system: what the model was built from.
+        before: the weights of the phases before the last.
+        system: what the model was built from; its phases.
         folder: such as ``models/vgg16_transfer``.
+
+    Returns:
+        The model as :func:`load` would give it back.
     """
     with _policy("float32"):
         keras.backend.clear_session()  # automatic layer names count up within a process
@@ -212,11 +219,14 @@ def save(
     atomic.write_text(folder / ARCHITECTURE, text + "\n")
     shutil.rmtree(folder / PHASES, ignore_errors=True)
     (folder / PHASES).mkdir(parents=True)
-    files = {f"{PHASES}/{phase}{SUFFIX}": kept for phase, kept in before.items()}
-    for name, kept in {**files, WEIGHTS: model.get_weights()}.items():
-        plain.set_weights(kept)
+    files = {phase: f"{PHASES}/{phase}.weights.h5" for phase in before}
+    files[list(system.phases)[-1]] = WEIGHTS
+    for phase, name in files.items():
+        plain.set_weights(before[phase] if phase in before else model.get_weights())
         with atomic.replacing(folder / name) as beside:
             plain.save_weights(beside)
+    atomic.write_text(folder / PHASES / INDEX, json.dumps(files, indent=2) + "\n")
+    return plain
 
 
 def load(folder: str | Path, phase: str | None = None) -> keras.Model:
@@ -224,7 +234,7 @@ def load(folder: str | Path, phase: str | None = None) -> keras.Model:
 
     Args:
         folder: what :func:`save` wrote.
-        phase: gives the weights that an earlier phase kept; those of the last phase where None.
+        phase: whose weights; the last one's where None.
 
     Returns:
         A model that takes uint8 [batch, size, size, 1] and gives the probability of PNEUMONIA.
@@ -232,15 +242,45 @@ def load(folder: str | Path, phase: str | None = None) -> keras.Model:
     Raises:
         InputError: where the folder does not hold a model, or not that phase.
     """
-    folder = Path(folder)
-    kept = WEIGHTS if phase is None else f"{PHASES}/{phase}{SUFFIX}"
-    for name in (ARCHITECTURE, kept):
-        if not (folder / name).is_file():
-            message = f"{folder} holds no {name}: run `dvc repro`, or `dvc pull`, to get the model"
-            raise InputError(message)
-    model = keras.models.model_from_json((folder / ARCHITECTURE).read_text(encoding="utf-8"))
-    model.load_weights(folder / kept)
+    text = _kept(Path(folder), ARCHITECTURE).read_text(encoding="utf-8")
+    model = keras.models.model_from_json(text)
+    restore(model, folder, phase or phases(folder)[-1])
     return model
+
+
+def phases(folder: str | Path) -> list[str]:
+    """Return the names of a trained model's phases, in their order.
+
+    Raises:
+        InputError: where the folder does not hold a model.
+    """
+    return list(_index(Path(folder)))
+
+
+def restore(model: keras.Model, folder: str | Path, phase: str) -> None:
+    """Put the weights that a phase kept into a model from :func:`load`.
+
+    Raises:
+        InputError: where the folder does not hold a model, or not that phase.
+    """
+    folder = Path(folder)
+    files = _index(folder)
+    if phase not in files:
+        message = f"{folder} has no phase {phase!r}: it has {', '.join(files)}"
+        raise InputError(message)
+    model.load_weights(_kept(folder, files[phase]))
+
+
+def _index(folder: Path) -> dict[str, str]:
+    return dict(json.loads(_kept(folder, f"{PHASES}/{INDEX}").read_text(encoding="utf-8")))
+
+
+def _kept(folder: Path, name: str) -> Path:
+    """Return the path of a file in a model's folder."""
+    if not (folder / name).is_file():
+        message = f"{folder} holds no {name}: run `dvc repro`, or `dvc pull`, to get the model"
+        raise InputError(message)
+    return folder / name
 
 
 def _head(settings: params.Head, features: Any) -> Any:
