@@ -187,3 +187,11 @@ def test_too_small_images_are_refused():
     assert backbones.get(vgg16(image_size=32)) is backbones.BACKBONES["vgg16"]
     with pytest.raises(InputError, match=r"image_size is 31; backbone vgg16 takes 32 x 32"):
         backbones.get(vgg16(image_size=31))
+
+
+def test_mobilenets_moving_statistics_follow_within_tens_of_steps():
+    image = keras.Input((32, 32, 3))
+    network = keras.Model(image, backbones.mobilenet_v2(image))
+    norms = [x for x in network.layers if isinstance(x, keras.layers.BatchNormalization)]
+    assert len(norms) == 52
+    assert {norm.momentum for norm in norms} == {0.9}
