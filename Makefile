@@ -42,7 +42,7 @@ DEMO := source=data/phantoms.zip tracking.experiment=demo \
 	mobilenet_v2_scratch.phases.train vgg16_gap.phases.features vgg16_gap.phases.finetune \
 	mobilenet_v2.phases.features mobilenet_v2.phases.finetune,systems.$(p).epochs=1) \
 	$(addprefix systems.cnn.,image_size=64 batch_size=4 phases.clean.epochs=12 \
-	phases.clean.learning_rate=0.0003 phases.clean.plateau=null phases.clean.steps_per_epoch=null \
+	phases.clean.learning_rate=0.0003 phases.clean.steps_per_epoch=null \
 	phases.perturbed.epochs=6 phases.perturbed.steps_per_epoch=null)
 
 # Before the first rebuild there is no dvc.lock, and DVC warns of each output that it cannot restore.
