@@ -38,8 +38,9 @@ GONE = 70  # exit code of a stand-in whose stage could not be waited for
 
 def main(command: list[str]) -> int:
     """Run a command with forked stages and return its exit code."""
-    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    if sys.platform != "linux" or backend != "tensorflow":
+    if shutil.which(command[0]) is None:
+        sys.exit(f"error: there is no command {command[0]!r}: give one on PATH, such as dvc")
+    if sys.platform != "linux" or not _on_tensorflow():
         os.execvp(command[0], command)
     # As the stages would, before they import: TensorFlow's and MLflow's settings count only then.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -67,7 +68,8 @@ def main(command: list[str]) -> int:
 
 def stand_in(address: str, arguments: list[str]) -> int:
     """Have ``python <arguments>`` run by a fork, where it is a stage, and return its exit code."""
-    if arguments[:1] != ["-m"] or not "".join(arguments[1:2]).startswith("stages."):
+    stage = arguments[:1] == ["-m"] and "".join(arguments[1:2]).startswith("stages.")
+    if not stage or not _on_tensorflow():
         os.execv(sys.executable, [sys.executable, *arguments])
     request = {"arguments": arguments[1:], "folder": str(Path.cwd()), "environ": dict(os.environ)}
     text = json.dumps(request).encode()
@@ -78,6 +80,11 @@ def stand_in(address: str, arguments: list[str]) -> int:
         connection.sendall(text)
         answer = connection.recv(16)
     return int(answer) if answer else GONE
+
+
+def _on_tensorflow() -> bool:
+    """Return whether Keras's backend is the one whose import the forks share."""
+    return os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow"
 
 
 def _write_stand_in(folder: Path) -> None:
@@ -123,7 +130,9 @@ def _read(connection: socket.socket) -> dict[str, Any] | None:
     size, streams, _, _ = socket.recv_fds(connection, 4, len(STREAMS))
     with connection.makefile("rb") as sent:
         text = sent.read(int.from_bytes(size, "big"))
-    if len(streams) != len(STREAMS) or not text:
+    if len(streams) != len(STREAMS) or len(text) < int.from_bytes(size, "big"):
+        for stream in streams:
+            os.close(stream)
         connection.close()
         return None
     return {"streams": streams, **json.loads(text)}

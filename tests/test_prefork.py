@@ -30,6 +30,7 @@ echo "code $?"
 python -m stages.crash 2> traceback
 echo "code $?"
 python -c 'print("keras" in __import__("sys").modules)'
+KERAS_BACKEND=jax python -m stages.tell 0 < /dev/null
 python -m stages.sleep & stand_in=$!
 while [ ! -s pid ]; do sleep 0.1; done
 kill $stand_in
@@ -70,7 +71,7 @@ def test_a_stage_that_crashes_says_where(done, folder):
 
 
 def test_another_python_is_its_own(done):
-    assert done.stdout.endswith("code 1\nFalse\n")
+    assert "code 1\nFalse\n" in done.stdout
 
 
 def test_a_stage_ends_with_the_one_that_waits_for_it(done, folder):
@@ -94,6 +95,17 @@ def test_for_another_backend_the_command_runs_as_it_is():
     )  # fmt: skip
     assert "prefork" not in found.stdout
     assert found.returncode == 4
+
+
+def test_a_stage_for_another_backend_is_its_own(done):
+    assert "['0'] " in done.stdout
+    assert done.stdout.split("['0'] ", 1)[1].split("\n", 1)[0].endswith("False")
+
+
+def test_a_command_that_is_not_there_is_named():
+    found = subprocess.run([*PREFORK, "dcv", "repro"], capture_output=True, text=True, check=False)
+    assert found.stderr.startswith("error: there is no command 'dcv'")
+    assert found.returncode == 1
 
 
 def test_explains_itself():
