@@ -52,7 +52,7 @@ NOISE := No file hash info found|absl::InitializeLog|cudart_stub|cuda_platform
 demo: setup ## run the whole pipeline on the embedded sample, offline, as experiment `demo`
 	@echo "Offline there are no ImageNet weights: in this demo every system starts from random ones."
 	@dvc exp remove --quiet demo 2> /dev/null || true
-	python stages/prefork.py dvc exp run --temp --name demo $(addprefix -S ,$(DEMO)) \
+	dvc exp run --temp --name demo $(addprefix -S ,$(DEMO)) \
 		2> >(grep --line-buffered --invert-match --extended-regexp "$(NOISE)" >&2)
 	@dvc get --quiet --force --rev demo --out demo . reports
 	@cat demo/comparison.txt
@@ -75,10 +75,10 @@ bench: setup ## measure what README's figures claim
 	python -m benchmarks.augmentation
 
 ui: setup ## start the MLflow UI
-	@python -m stages.ui --port $(PORT)
+	@cxr ui --port $(PORT)
 
 sync: setup ## send to MLflow the runs that it lacks, from the outputs
-	python -m stages.sync
+	cxr sync
 
 lock: setup ## pin the versions anew, from pyproject.toml
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

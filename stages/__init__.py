@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on instruction sets
 
 from cxr import params
-from cxr.errors import InputError
+from cxr.errors import reported
 
 # To import and trace TensorFlow makes millions of objects that stay; Python would look through them
 # for garbage again and again, for a fifth of the time that the import takes.
@@ -37,20 +37,11 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def run(work: Callable[..., None], arguments: argparse.ArgumentParser) -> None:
-    """Call ``work(params, **arguments)``; what a person can mend ends it in one line."""
+    """Call ``work(params, **arguments)``; an error that a person can mend ends it in one line."""
     given = vars(arguments.parse_args())
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
+    with reported():
         work(params.load(), **given)
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    except PermissionError as error:
-        sys.exit(
-            f"error: no permission for {error.filename} ({error.strerror}): make it readable and "
-            "writable for this user, or run where it is"
-        )
-    except KeyboardInterrupt:
-        sys.exit("stopped; nothing half-written is left")
 
 
 def add_system(arguments: argparse.ArgumentParser) -> Any:

@@ -2,7 +2,9 @@
 
 import logging
 
-from cxr import atomic, params, report, tracking
+from cxr import files, params
+from cxr.report import page, results, tables
+from cxr.tracking import client as tracking
 from stages import (
     EVALUATIONS,
     MODELS,
@@ -20,12 +22,12 @@ log = logging.getLogger(__name__)
 
 def work(settings: params.Params) -> None:
     published = SOURCES / "published.yaml"
-    results = report.collect(list(settings.systems), MODELS, WEIGHTS, EVALUATIONS, published)
-    shared = report.context(
+    collected = results.collect(list(settings.systems), MODELS, WEIGHTS, EVALUATIONS, published)
+    shared = results.context(
         settings, SPLITS / "manifest.csv", SPLITS / "summary.json", RAW / "source.json"
     )
-    table = report.table(*report.write(results, shared, REPORTS))
-    atomic.write_text(REPORTS / "comparison.txt", table + "\n")
+    table = tables.table(*page.write(collected, shared, REPORTS))
+    files.write_text(REPORTS / "comparison.txt", table + "\n")
     log.info("\n%s\n", table)
     tracking.write(settings.tracking, tracking.comparison(REPORTS, settings, RAW))
 

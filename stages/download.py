@@ -3,15 +3,17 @@
 import json
 import logging
 
-from cxr import archive, atomic, params, tracking
+from cxr import files, params
+from cxr.data import source
+from cxr.tracking import client as tracking
 from stages import RAW, parser, run
 
 log = logging.getLogger(__name__)
 
 
 def work(settings: params.Params) -> None:
-    about = archive.take(settings.source, RAW / "xrays.zip")
-    atomic.write_text(RAW / "source.json", json.dumps(about, indent=2) + "\n")
+    about = source.take(settings.source, RAW / "xrays.zip")
+    files.write_text(RAW / "source.json", json.dumps(about, indent=2) + "\n")
     log.info("%s: %s", about["origin"], ", ".join(f"{n} {c}" for c, n in about["counts"].items()))
     tracking.write(settings.tracking, tracking.download(RAW, settings))
 

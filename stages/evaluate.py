@@ -4,28 +4,34 @@ from functools import partial
 
 import pandas as pd
 
-from cxr import batches, device, evaluation, models, params, pictures, tracking
+from cxr import params
+from cxr.data import cache
+from cxr.evaluation import predict
+from cxr.models import store
+from cxr.report import figures, style
+from cxr.tracking import client as tracking
+from cxr.training import device
 from stages import EVALUATIONS, MODELS, RAW, TENSORS, add_system, parser, run
 
 
 def work(settings: params.Params, system: str) -> None:
-    cache = TENSORS / str(settings.system(system).image_size)
+    tensors = TENSORS / str(settings.system(system).image_size)
     trained, folder = MODELS / system, EVALUATIONS / system
     device.keep_memory(device.find())
-    images, index = batches.open_cache(cache)
+    images, index = cache.open_cache(tensors)
     history = pd.read_csv(trained / "history.csv")
-    phases = models.phases(trained)
-    model = models.load(trained, phases[0])
-    judged = evaluation.evaluate(
-        model, phases, partial(models.restore, model, trained), images, index,
+    phases = store.phases(trained)
+    model = store.load(trained, phases[0])
+    judged = predict.evaluate(
+        model, phases, partial(store.restore, model, trained), images, index,
         settings.perturbation, settings.evaluate.threshold, settings.seed,
     )  # fmt: skip
-    evaluation.write(judged, folder)
-    pictures.of_system(system, judged.metrics, history, folder)
-    films = evaluation.samples(images, index, settings.perturbation, settings.seed)
-    pictures.save(pictures.films(*films), folder / "perturbed.png")
+    predict.write(judged, folder)
+    figures.of_system(system, judged.metrics, history, folder)
+    films = predict.samples(images, index, settings.perturbation, settings.seed)
+    style.save(figures.films(*films), folder / "perturbed.png")
 
-    inputs = [cache / "images.npy", trained / models.WEIGHTS]
+    inputs = [tensors / "images.npy", trained / store.WEIGHTS]
     training = tracking.training(trained, lambda: model, inputs[:1], RAW)
     tracking.write(settings.tracking, tracking.evaluation(folder, training, inputs, settings))
 

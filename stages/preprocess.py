@@ -1,13 +1,15 @@
 """Cache every X-ray at one size: raw/xrays.zip and splits/manifest.csv -> tensors/<size>/."""
 
-from cxr import manifest, params, tensors, tracking
+from cxr import params
+from cxr.data import manifest, preprocess
+from cxr.tracking import client as tracking
 from stages import RAW, SPLITS, TENSORS, parser, run
 
 
 def work(settings: params.Params, size: int) -> None:
     folder = TENSORS / str(size)
     divided = manifest.read(SPLITS / "manifest.csv")
-    tensors.build(RAW / "xrays.zip", divided, size, settings.tensors, folder)
+    preprocess.build(RAW / "xrays.zip", divided, size, settings.tensors, folder)
     tracking.write(settings.tracking, tracking.preprocess(folder, settings, RAW, SPLITS))
 
 

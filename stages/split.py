@@ -5,7 +5,9 @@ import logging
 
 import pandas as pd
 
-from cxr import atomic, manifest, params, split, tracking
+from cxr import files, params
+from cxr.data import manifest, split
+from cxr.tracking import client as tracking
 from stages import RAW, SPLITS, parser, run
 
 log = logging.getLogger(__name__)
@@ -18,7 +20,7 @@ def work(settings: params.Params) -> None:
     counts = split.summary(divided, len(rejected), settings.seed)
     manifest.write(divided, SPLITS / "manifest.csv")
     manifest.write(rejected, SPLITS / "rejected.csv")
-    atomic.write_text(SPLITS / "summary.json", json.dumps(counts, indent=2) + "\n")
+    files.write_text(SPLITS / "summary.json", json.dumps(counts, indent=2) + "\n")
     for name, numbers in counts["images"].items():
         log.info("%-5s %s", name, ", ".join(f"{n} {c}" for c, n in numbers.items()))
     log.info(

@@ -1,8 +1,11 @@
 """Train a system: tensors/<size>/ and weights/<system>/ -> models/<system>/."""
 
-from cxr import batches, params, tracking, training
+from cxr import params
+from cxr.data import cache
 from cxr.errors import InputError
 from cxr.models import backbones, weights
+from cxr.tracking import client as tracking
+from cxr.training import fit
 from stages import MODELS, RAW, TENSORS, WEIGHTS, add_system, parser, run
 
 
@@ -15,16 +18,16 @@ def work(settings: params.Params, system: str, freeze_blocks: int | None, pertur
             'system\'s line in dvc.yaml args: "--perturbed" and also: perturbation'
         )
         raise InputError(message)
-    cache, folder = TENSORS / str(chosen.image_size), MODELS / system
-    images, index = batches.open_cache(cache)
+    tensors, folder = TENSORS / str(chosen.image_size), MODELS / system
+    images, index = cache.open_cache(tensors)
     initial = weights.initial(WEIGHTS / system)
     with tracking.live(settings.tracking, system) as live:
-        trained = training.train(
+        trained = fit.train(
             chosen, images, index, initial, settings.training, settings.perturbation,
             settings.seed, live.epoch,
         )  # fmt: skip
-        saved = training.save(trained, chosen, folder, freeze_blocks)
-        inputs = [cache / "images.npy", cache / "index.csv", WEIGHTS / system]
+        saved = fit.save(trained, folder, freeze_blocks)
+        inputs = [tensors / "images.npy", tensors / "index.csv", WEIGHTS / system]
         record = tracking.training(folder, lambda: saved, inputs, RAW)
         tracking.write(settings.tracking, record, live)
 

@@ -5,7 +5,8 @@ The one stage, beside download, that may need the network: training reads only w
 
 import logging
 
-from cxr import origin, params
+from cxr import params
+from cxr.models import origin
 from stages import WEIGHTS, add_system, parser, run
 
 log = logging.getLogger(__name__)
@@ -18,8 +19,8 @@ def work(settings: params.Params, system: str) -> None:
         origin.write(folder, chosen.backbone, None, None)
         return  # and MLflow, too, has nothing to hold; it takes seconds to import, as Keras does
 
-    from cxr import tracking
     from cxr.models import weights
+    from cxr.tracking import client as tracking
 
     weights.resolve(chosen, folder)
     tracking.write(settings.tracking, tracking.weights(folder))

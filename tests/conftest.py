@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cxr import manifest, params, phantom
+from cxr import params
+from cxr.data import manifest
+from tools import phantom
 
 ROOT = Path(__file__).resolve().parents[1]
 

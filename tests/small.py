@@ -1,13 +1,15 @@
 """Small systems for the tests: a backbone of two blocks, and VGG16 at 32 x 32."""
 
+import functools
 from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
+import pytest
 from keras import layers
 
-from cxr import params
+from cxr import augment, params
 from cxr.models import backbones
 
 SIZE = 16
@@ -128,3 +130,61 @@ def xrays(counts: dict[str, tuple[int, int]], size: int = SIZE) -> tuple[np.ndar
     place = index.groupby(["split", "label"]).cumcount()
     index["patient"] = index["split"] + index["label"].astype(str) + (place // 4).astype(str)
     return images.astype("uint8"), index[["id", "label", "split", "patient"]]
+
+
+# The first article's head, and VGG16's convolutions in blocks.
+ARTICLE = head(
+    params.Dense(units=512, batch_norm=False, dropout=0.4),
+    params.Dense(units=64, batch_norm=False, dropout=0.4),
+    pool="flatten",
+)
+
+OUTPUTS = ["sigmoid", "sigmoid_pair", "log_softmax"]
+
+
+def of(output: str, **changes) -> params.System:
+    """The tiny system with another output."""
+    loss = "negative_log_likelihood" if output == "log_softmax" else "binary_crossentropy"
+    return system(head=head(output=output), loss=loss, **changes)
+
+
+def resnet18(**changes) -> params.System:
+    return system(**{"backbone": "resnet18", "image_size": 32} | changes)
+
+
+def cnn(**changes) -> params.System:
+    """A backbone of twelve layers, a third of them batch norms, and a head with one too."""
+    norm = head(params.Dense(units=5, batch_norm=True, dropout=0.4))
+    return system(**{"backbone": "cnn", "image_size": 46, "head": norm} | changes)
+
+
+SYSTEMS = [
+    pytest.param(system, id="tiny"),
+    pytest.param(vgg16, id="vgg16"),
+    pytest.param(resnet18, id="resnet18"),
+    pytest.param(functools.partial(of, "sigmoid_pair"), id="sigmoid pair"),
+    pytest.param(functools.partial(of, "log_softmax"), id="log-softmax"),
+]
+
+
+def pixels(count: int, size: int) -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, (count, size, size, 1)).astype("uint8")
+
+
+def weights_of(model: keras.Model) -> dict[str, list[np.ndarray]]:
+    return {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+
+
+def assert_same(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def ids(variables) -> list[int]:
+    """Return which variables these are, to tell shared weights from equal ones."""
+    return [id(variable) for variable in variables]
+
+
+def unmoved(count: int) -> np.ndarray:
+    """Transforms that leave images as they are."""
+    return augment.transforms(np.tile(np.eye(3), (count, 1, 1)))

@@ -277,7 +277,9 @@ class TestPerturbations:
             PERTURBATION.model_copy(update={"shear": 25.0, "channel_shift": 30.0}), (32, 32), ids, 0
         )
         batch = np.repeat(picture[np.newaxis], len(ids), axis=0)
-        ours = keras.ops.convert_to_numpy(augment.warp(batch, augment.transforms(maps, tones)))
+        ours = keras.ops.convert_to_numpy(
+            augment.transform_images(batch, augment.transforms(maps, tones))
+        )
         drawn = undone(maps, (32, 32))
         for n, (shift, brightness) in enumerate(tones):
             settings = {name: values[n] for name, values in drawn.items()}

@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from cxr import hashing
+from cxr import files
+from cxr.data import image
 
 PIXELS = np.arange(6, dtype="uint8").reshape(2, 3)
 
@@ -16,21 +17,21 @@ PIXELS = np.arange(6, dtype="uint8").reshape(2, 3)
 def test_a_file_and_its_bytes_have_the_sha256_of_hashlib(tmp_path, data):
     (tmp_path / "file").write_bytes(data)
     expected = hashlib.sha256(data).hexdigest()
-    assert hashing.file_sha256(tmp_path / "file") == expected
-    assert hashing.bytes_sha256(data) == expected
+    assert files.file_sha256(tmp_path / "file") == expected
+    assert files.bytes_sha256(data) == expected
 
 
 def test_the_sha256_of_abc_is_the_standards():
     """FIPS 180-2, appendix B.1."""
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert hashing.bytes_sha256(b"abc") == expected
+    assert files.bytes_sha256(b"abc") == expected
 
 
 class TestPixelHash:
     def test_has_128_bits_and_never_changes(self):
         """Written down once: a new value would regroup every data set."""
         expected = "cc17d569d72ced159ac6fff9e562e34d"
-        assert hashing.pixel_hash(PIXELS) == expected
+        assert image.pixel_hash(PIXELS) == expected
         assert hashlib.sha256(b"(2, 3)" + bytes(range(6))).hexdigest().startswith(expected)
 
     @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ class TestPixelHash:
         ids=["a copy", "another order in memory", "a view with steps"],
     )
     def test_is_equal_where_the_pixels_are(self, same):
-        assert hashing.pixel_hash(same) == hashing.pixel_hash(PIXELS)
+        assert image.pixel_hash(same) == image.pixel_hash(PIXELS)
 
     @pytest.mark.parametrize(
         "other",
@@ -52,4 +53,4 @@ class TestPixelHash:
         ids=["another shape", "one row", "other values", "turned"],
     )
     def test_differs_where_size_or_pixels_do(self, other):
-        assert hashing.pixel_hash(other) != hashing.pixel_hash(PIXELS)
+        assert image.pixel_hash(other) != image.pixel_hash(PIXELS)

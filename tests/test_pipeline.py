@@ -20,8 +20,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from cxr import phantom
 from cxr.models import backbones
+from tools import phantom
 
 ROOT = Path(__file__).resolve().parents[1]
 PLAIN = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -21,6 +21,7 @@ from keras import ops
 from cxr import params, seeding
 
 DRAWS = ("theta", "tx", "ty", "shear", "zx", "zy", "flip")
+AS_FLOAT = "as_float"  # the layer that makes floats of raw pixels; transforms come after it
 TRANSFORM = 10  # numbers that tell the layers what to do to an image: 8 of the map, 2 of the tone
 
 
@@ -118,7 +119,7 @@ def transforms(matrices: np.ndarray, tones: np.ndarray | None = None) -> np.ndar
     return np.column_stack([matrices.reshape(-1, 9)[:, :8], tones]).astype("float32")
 
 
-def warp(images: Any, transforms: Any) -> Any:
+def transform_images(images: Any, transforms: Any) -> Any:
     """Do to images, arrays or tensors of a model, what their transforms say.
 
     Args:
@@ -130,6 +131,26 @@ def warp(images: Any, transforms: Any) -> Any:
     """
     moved = AffineAugmentation()([images, transforms[:, :8]])
     return ToneAugmentation()([moved, transforms[:, 8:]])
+
+
+def with_transforms(model: keras.Model) -> keras.Model:
+    """Return a model that augments or perturbs and then does what ``model`` does.
+
+    It shares the weights; ``model`` itself stays made of Keras's own layers, and is what gets
+    saved and served.
+
+    Args:
+        model: takes uint8 [batch, size, size, 1]; has a layer :data:`AS_FLOAT`.
+
+    Returns:
+        A model of two inputs: the X-rays uint8 [batch, size, size, 1], and transforms float32
+        [batch, 10] as :func:`transforms` gives them.
+    """
+    image = keras.Input(model.input_shape[1:], dtype="uint8", name="xray")
+    transform = keras.Input((TRANSFORM,), dtype="float32", name="transform")
+    # Behind AS_FLOAT: a model with a uint8 input would truncate the transformed pixels.
+    behind = keras.Model(model.get_layer(AS_FLOAT).output, model.output, name=model.name)
+    return keras.Model([image, transform], behind(transform_images(image, transform)))
 
 
 @keras.saving.register_keras_serializable(package="cxr")

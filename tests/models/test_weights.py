@@ -9,9 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-from cxr import models
 from cxr.errors import InputError
-from cxr.models import backbones, weights
+from cxr.models import backbones, network, weights
 from tests.small import TINY, system, tiny_model
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -86,8 +85,8 @@ class TestAFile:
         note = weights.resolve(system(weights=str(path)), folder)
         initial = weights.initial(folder)
         assert_same(initial, arrays_of(source))
-        network = models.build(system(), initial)
-        assert_same({name: arrays_of(network)[name] for name in initial}, arrays_of(source))
+        built = network.build(system(), initial)
+        assert_same({name: arrays_of(built)[name] for name in initial}, arrays_of(source))
         assert note == json.loads((folder / "weights.json").read_text())
         assert (note["backbone"], note["weights"]) == ("tiny", name)
         assert (folder / "backbone.weights.h5").read_bytes() == path.read_bytes()
@@ -121,8 +120,8 @@ class TestAFile:
         path = write(tmp_path / f"mine{suffix}", source)
         changes = {"backbone": name, "image_size": 32}
         weights.resolve(system(weights=str(path), **changes), folder)
-        network = arrays_of(models.build(system(**changes), weights.initial(folder)))
-        assert_same({name: network[name] for name in arrays_of(source)}, arrays_of(source))
+        built = arrays_of(network.build(system(**changes), weights.initial(folder)))
+        assert_same({name: built[name] for name in arrays_of(source)}, arrays_of(source))
 
     def test_of_the_real_mobilenet_is_what_keras_reads(self, real_weights, keras_own, folder):
         weights.resolve(

@@ -1,39 +1,11 @@
-"""Networks: backbone x weights x head, and which of their layers a phase trains.
+"""Networks: backbone x weights x head, which of their layers a phase trains, and their folders."""
 
-:func:`build` makes a system's network, :func:`set_trainable` prepares it for a phase,
-:func:`scores` is the part that is trained, :func:`split` cuts it where training begins,
-:func:`warped` puts augmentation and perturbation in front of it, :func:`save` and :func:`load` keep
-it in a folder, with what each of its phases kept (:func:`phases`, :func:`restore`).
-"""
+from pathlib import Path
+from typing import Any
 
-from cxr.models.network import (
-    ARCHITECTURE,
-    WEIGHTS,
-    build,
-    load,
-    parameter_counts,
-    phases,
-    probability,
-    restore,
-    save,
-    scores,
-    set_trainable,
-    split,
-    warped,
-)
 
-__all__ = [
-    "ARCHITECTURE",
-    "WEIGHTS",
-    "build",
-    "load",
-    "parameter_counts",
-    "phases",
-    "probability",
-    "restore",
-    "save",
-    "scores",
-    "set_trainable",
-    "split",
-    "warped",
-]
+def load(folder: str | Path, phase: str | None = None) -> Any:
+    """Load a trained model; see :func:`cxr.models.store.load`."""
+    from cxr.models import store  # imports Keras, which most users of this package do without
+
+    return store.load(folder, phase)

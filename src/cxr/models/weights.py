@@ -11,9 +11,9 @@ import h5py
 import keras
 import numpy as np
 
-from cxr import atomic, hashing, origin, params
+from cxr import files, params
 from cxr.errors import InputError
-from cxr.models import backbones
+from cxr.models import backbones, origin
 
 FILE = "backbone.weights.h5"
 
@@ -28,7 +28,7 @@ def resolve(system: params.System, folder: Path) -> dict[str, Any]:
         folder: gets ``weights.json`` and, where there are weights, ``backbone.weights.h5``.
 
     Returns:
-        What ``weights.json`` says, see :mod:`cxr.origin`.
+        What ``weights.json`` says, see :mod:`cxr.models.origin`.
 
     Raises:
         InputError: the file is missing or does not fit the backbone; ImageNet's weights cannot be
@@ -38,7 +38,7 @@ def resolve(system: params.System, folder: Path) -> dict[str, Any]:
     if system.weights is None:
         return origin.write(folder, system.backbone, None, None)
     name = system.weights
-    with atomic.replacing(folder / FILE) as beside:
+    with files.replacing(folder / FILE) as beside:
         if system.weights == "imagenet":
             _fetch_imagenet(backbone, system.backbone, beside)
         else:
@@ -52,7 +52,7 @@ def resolve(system: params.System, folder: Path) -> dict[str, Any]:
             shutil.copyfile(source, beside)
             name = source.name  # no path of this machine in an output
         check(read(beside, system.weights), _standalone(backbone), system.weights)
-    return origin.write(folder, system.backbone, name, hashing.file_sha256(folder / FILE))
+    return origin.write(folder, system.backbone, name, files.file_sha256(folder / FILE))
 
 
 def initial(folder: Path) -> Arrays | None:

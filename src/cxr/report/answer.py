@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cxr.report import wording
-from cxr.report.belief import on_both_sides
+from cxr.report.checks import on_both_sides
 from cxr.report.differences import Difference, Pair, PhaseResult, Phases, pairs
 from cxr.report.results import GUESSING, Context, Result, is_pretrained
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from cxr import metrics
 from cxr.errors import InputError
+from cxr.evaluation import intervals, metrics
 from cxr.report.results import Context, Result, is_pretrained, published_of
 
 
@@ -141,7 +141,7 @@ def _difference(one: pd.DataFrame, other: pd.DataFrame, column: str, seed: int) 
     ours, theirs = one[column].to_numpy(), other[column].to_numpy()
     first, second = metrics.auc(labels, ours), metrics.auc(labels, theirs)
     value = None if first is None or second is None else first - second
-    interval = metrics.auc_difference_interval(labels, ours, theirs, patients, seed)
+    interval = intervals.auc_difference_interval(labels, ours, theirs, patients, seed)
     return Difference(value, interval)
 
 

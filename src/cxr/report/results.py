@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from cxr import params, pictures
+from cxr import params
 from cxr.errors import InputError
+from cxr.report import style
 
 GUESSING = 0.5  # the AUC of a coin
 
@@ -23,7 +24,7 @@ class Result:
 
     Attributes:
         name: of the system in params.yaml.
-        colour: the same one in all pictures.
+        colour: the same one in all figures.
         weights: what weights.json says: backbone, weights (None for random ones), sha256.
         record: what train.json says.
         timing: what timing.json says.
@@ -124,7 +125,7 @@ def collect(
     """
     figures = _published_figures(published)
     results = []
-    for name, colour in pictures.colours(systems).items():
+    for name, colour in style.colours(systems).items():
         model, evaluation = models / name, evaluations / name
         results.append(
             Result(

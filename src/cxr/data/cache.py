@@ -1,0 +1,36 @@
+"""The cache of X-rays at one size, as the preprocess stage leaves it."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxr.errors import InputError
+
+
+def open_cache(folder: Path) -> tuple[np.ndarray, pd.DataFrame]:
+    """Open the X-rays that the preprocess stage cached; no pixel is read yet.
+
+    Args:
+        folder: ``tensors/<size>``.
+
+    Returns:
+        Images uint8 [n, size, size], memory-mapped, and row by row their id, label (0 or 1), split
+        and patient.
+
+    Raises:
+        InputError: where the two files are not there or do not belong together.
+    """
+    for name in ("images.npy", "index.csv"):
+        if not (folder / name).is_file():
+            message = f"{folder / name} is missing: run `dvc repro preprocess@{folder.name}`"
+            raise InputError(message)
+    images = np.load(folder / "images.npy", mmap_mode="r")
+    index = pd.read_csv(folder / "index.csv", dtype={"id": str, "patient": str})
+    if len(images) != len(index):
+        message = (
+            f"{folder}: images.npy has {len(images)} X-rays, index.csv {len(index)} rows: "
+            f"run `dvc repro -f preprocess@{folder.name}`"
+        )
+        raise InputError(message)
+    return images, index

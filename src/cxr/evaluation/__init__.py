@@ -1,0 +1,1 @@
+"""Evaluation: predictions, the metrics that follow from them, and their intervals."""

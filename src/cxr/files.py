@@ -1,0 +1,144 @@
+"""Files: written whole or not at all, read in one way, and hashed."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cxr.errors import InputError
+
+# Columns that are text whatever they look like: the id 0012 and the patient NA are no numbers.
+TEXT = (
+    "id", "path", "patient", "subtype", "mode", "sha256", "pixel_hash", "official_split", "split",
+    "phase", "system", "reason",
+)  # fmt: skip
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` and move it there once the block has ended well.
+
+    Args:
+        path: the file to make or to replace; its folder is made where it is missing.
+
+    Yields:
+        The temporary path, in the same folder and with the same suffixes, so that the move is a
+        rename and writers that look at the suffix (Keras, Pillow) do the right thing. It is removed
+        where the block fails; only a killed process (SIGKILL) leaves it, under a name that begins
+        with a dot and that nothing reads.
+
+    Raises:
+        InputError: where the folder cannot be written to.
+    """
+    target = Path(path)
+    beside = target.with_name(f".{os.getpid()}.part.{target.name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside.touch()
+    except OSError as error:
+        message = (
+            f"cannot write {target}: {error.strerror}. "
+            f"Make {target.parent} writable for this user, or run from a folder that is."
+        )
+        raise InputError(message) from error
+    try:
+        yield beside
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8 with Unix line ends, whole or not at all."""
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all; equal values give equal bytes."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_csv(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
+    """Write a table without its index, whole or not at all; the same table gives the same bytes."""
+    with replacing(path) as beside:
+        table.to_csv(beside, index=False, lineterminator="\n")
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Read a stage's output.
+
+    Raises:
+        InputError: where it is not there.
+    """
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        message = f"{path} is missing: make it with `dvc repro`, or get it with `dvc pull`"
+        raise InputError(message) from error
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON object that a stage wrote.
+
+    Raises:
+        InputError: where it is not there, or is not a JSON object.
+    """
+    text = read_bytes(path)
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        message = f"{path} is not a JSON object ({error}): remove it and run `dvc repro`"
+        raise InputError(message) from error
+
+
+def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a table that a stage wrote.
+
+    Returns:
+        The columns named in :data:`TEXT` as text, where an empty cell is an empty string; of the
+        others, an empty cell is NaN, and floats are the ones that were written, to the last bit.
+
+    Raises:
+        InputError: where it is not there, or is not a table.
+    """
+    if not Path(path).is_file():
+        message = f"{path} is missing: make it with `dvc repro`, or get it with `dvc pull`"
+        raise InputError(message)
+    try:
+        columns = pd.read_csv(path, nrows=0).columns
+        return pd.read_csv(
+            path,
+            dtype={name: str for name in columns if name in TEXT},
+            keep_default_na=False,
+            na_values={name: [""] for name in columns if name not in TEXT},
+            float_precision="round_trip",
+        )
+    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
+        message = f"{path} is not a CSV table ({error}): remove it and run `dvc repro`"
+        raise InputError(message) from error
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    return _digest(path, "sha256")
+
+
+def file_md5(path: str | os.PathLike[str]) -> str:
+    """Return the MD5 of a file's bytes as 32 hexadecimal digits: what DVC knows a file by."""
+    return _digest(path, "md5")
+
+
+def bytes_sha256(data: bytes) -> str:
+    """Return the SHA-256 of ``data`` as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest(path: str | os.PathLike[str], algorithm: str) -> str:
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, algorithm).hexdigest()

@@ -1,0 +1,122 @@
+"""The style of all figures: palette, type and lines, and how a figure is written.
+
+:func:`save` writes a figure as PNG; :func:`svg` gives it for a page, where it takes the page's font
+and its light or dark colours. The same inputs give the same bytes.
+"""
+
+import html
+import io
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from cxr import files
+
+PAPER = "#ffffff"
+INK = "#1c2430"
+MUTED = "#5c6773"
+LINE = "#d3d9e0"
+# One for each system, in their order; at least 4.5 : 1 on white, and told apart by colour-blind
+# readers with the help of the names that always stand beside them.
+COLOURS = ("#1f5fa8", "#b8500c", "#2e7a4c", "#7b4aa3", "#a8324a", "#0f7580", "#76650f", "#565f6b")
+# What stands for each colour on dark paper: a page defines them as CSS variables.
+DARK = {
+    PAPER: "#14181e",
+    INK: "#e7eaee",
+    MUTED: "#a3adb8",
+    LINE: "#39424d",
+    "#1f5fa8": "#7fb3ee",
+    "#b8500c": "#f0a067",
+    "#2e7a4c": "#78c896",
+    "#7b4aa3": "#c39fe6",
+    "#a8324a": "#f08ea2",
+    "#0f7580": "#66c3cc",
+    "#76650f": "#d3bf62",
+    "#565f6b": "#b4bec9",
+}
+_ROLES = {PAPER: "paper", INK: "ink", MUTED: "muted", LINE: "line"}
+VARIABLES = _ROLES | {colour: f"system-{place}" for place, colour in enumerate(COLOURS)}
+_STYLE: Any = {
+    "axes.edgecolor": MUTED,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "font.size": 9,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.8,
+    "svg.fonttype": "none",  # text stays text: it can be read out, found and copied
+    "svg.hashsalt": "cxr",  # otherwise the ids in an SVG are drawn anew each time
+    "text.color": INK,
+    "text.parse_math": False,  # a $ in a name is a $
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+}
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """Give each system its colour, by its place; after eight they come round again."""
+    return dict(zip(names, itertools.cycle(COLOURS), strict=False))
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, 200 dots an inch."""
+    with style(), files.replacing(path) as beside:
+        figure.savefig(beside, format="png", dpi=200, metadata={"Software": None})
+
+
+def svg(figure: Figure, name: str, description: str) -> str:
+    """Return a figure as an ``<svg>`` element to be put into a page.
+
+    Its colours become ``var(--ink)`` and the like (VARIABLES), which the page defines; its text
+    takes the page's font.
+
+    Args:
+        figure: from this module.
+        name: set before its ids, which must be unique in a page: a-z.
+        description: what it shows, read out in its place; it is escaped here.
+    """
+    buffer = io.StringIO()
+    with style():
+        figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)
+    text = re.sub(r'((?<= id=")|(?<="#)|(?<=url\(#))', f"{name}-", text)
+    text = re.sub(r"font-family: [^;\"]*(; )?", "", text).replace("xlink:href", "href")
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, f"var(--{variable})")
+    # 1.5: 9 point text is then as large as the page's small print.
+    width, height = (round(side * 72 * 1.5) for side in figure.get_size_inches())
+    view = re.search(r'viewBox="[^"]*"', text)
+    opening = (
+        f'<svg role="img" aria-label="{html.escape(description)}" '
+        f'width="{width}" height="{height}" {view.group() if view else ""}>'
+    )
+    return opening + text[text.index(">", text.index("<svg")) + 1 :].strip()
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw with this module's settings alone, whatever a matplotlibrc on this machine says."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield

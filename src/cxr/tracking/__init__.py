@@ -1,0 +1,1 @@
+"""MLflow beside the pipeline: no result depends on it."""

@@ -1,0 +1,54 @@
+"""Losses of a head's outputs, and metrics of the probability that follows from them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from cxr.models import head
+
+
+def loss(output: str) -> Callable[[Any, Any], Any]:
+    """Return the loss of a head's scores, a function of labels [batch, 1] and scores.
+
+    Args:
+        output: ``head.output``. ``sigmoid``: binary cross-entropy; ``sigmoid_pair``: that of each
+            of the two against its own class, averaged; ``log_softmax``: the negative log
+            likelihood.
+    """
+    return {
+        "sigmoid": keras.losses.binary_crossentropy,
+        "sigmoid_pair": _pair_crossentropy,
+        "log_softmax": _negative_log_likelihood,
+    }[output]
+
+
+def _pair_crossentropy(labels: Any, scores: Any) -> Any:
+    return keras.losses.binary_crossentropy(_one_hot(labels), scores)
+
+
+def _negative_log_likelihood(labels: Any, scores: Any) -> Any:
+    return -ops.sum(_one_hot(labels) * scores, axis=1)
+
+
+def _one_hot(labels: Any) -> Any:
+    """Turn [batch, 1] into [batch, 2]: NORMAL, PNEUMONIA."""
+    return ops.concatenate([1 - labels, labels], axis=1)
+
+
+class OfProbability(keras.metrics.Metric):
+    """A metric of the probability of PNEUMONIA, for a model that gives a head's scores."""
+
+    def __init__(self, metric: keras.metrics.Metric, output: str) -> None:
+        super().__init__(name=metric.name)
+        self.metric, self.output = metric, output
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        self.metric.update_state(y_true, head.probability(y_pred, self.output), sample_weight)
+
+    def result(self) -> Any:
+        return self.metric.result()
+
+    def reset_state(self) -> None:
+        self.metric.reset_state()

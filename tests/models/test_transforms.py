@@ -1,0 +1,43 @@
+"""A network with transforms in front: augmentation and perturbation of raw pixels."""
+
+import keras
+import numpy as np
+import pytest
+
+from cxr import augment
+from cxr.models import freezing, network
+from tests.small import AUGMENTATION, OUTPUTS, SIZE, head, ids, of, phase, pixels, system, unmoved
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+class TestWithTransforms:
+    @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+    @pytest.mark.parametrize("output", OUTPUTS)
+    def test_without_a_change_it_is_the_plain_model(self, precision, output):
+        model = network.build(of(output), precision=precision)
+        images = pixels(4, SIZE)
+        for part in (model, network.raw_outputs(model)):
+            found = augment.with_transforms(part)([images, unmoved(4)])
+            np.testing.assert_array_equal(found, part(images))
+
+    def test_it_transforms_between_grey_values_before_the_backbone(self):
+        keras.utils.set_random_seed(0)
+        model = network.build(system(head=head()))
+        model.get_layer("head_output").kernel.assign(np.full((6, 1), 0.02))  # not saturated
+        images = pixels(4, SIZE)
+        maps = augment.matrices(augment.draw(AUGMENTATION, (SIZE, SIZE), 4, 0), (SIZE, SIZE))
+        given = augment.transforms(maps, np.tile([3.5, 0.7], (4, 1)))
+        transformed = keras.ops.convert_to_numpy(augment.transform_images(images, given))
+        found = keras.ops.convert_to_numpy(augment.with_transforms(model)([images, given]))
+        inner = keras.Model(model.get_layer("as_float").output, model.output)
+        np.testing.assert_allclose(found, inner(transformed), atol=1e-7)
+        # A uint8 input would have cut the transformed pixels to integers.
+        assert np.abs(found - inner(np.floor(transformed))).min() > 1e-5
+
+    def test_it_shares_the_weights(self):
+        model = network.build(system())
+        trainer = augment.with_transforms(network.raw_outputs(model))
+        assert ids(trainer.weights) == ids(model.weights)
+        freezing.set_trainable(model, system(), phase("head"))
+        assert ids(trainer.trainable_weights) == ids(model.trainable_weights)

@@ -1,0 +1,89 @@
+"""The MLflow UI in a browser: both baselines stand in the table with their figures."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from cxr import params
+from cxr.tracking import client
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# The UI tries to reach hosts of its own; nothing is to leave the machine.
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
+    "--disable-component-update", "--no-first-run",
+]  # fmt: skip
+
+
+def _log_models(settings: params.Tracking) -> None:
+    for system, auc, frozen in (("vgg16_transfer", 0.9871, 4), ("vgg16_scratch", 0.9542, None)):
+        record = client.Record(
+            stage="train",
+            system=system,
+            identity=system,
+            params={"freeze_blocks": frozen, "weights": None, "image_size": 64},
+            metrics={"test": {"auc": auc, "accuracy": 0.9}, "val": {"auc": 0.97}, "epochs": 6},
+        )
+        client.write(settings, record)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    _log_models(params.Tracking(experiment="imagenet-to-xray"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    root = Path(__file__).resolve().parents[2]
+    with (tmp_path / "ui.log").open("w") as log:
+        ui = subprocess.Popen(
+            [sys.executable, "-m", "stages.ui", "--port", str(port)],
+            cwd=root, env=environment, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait(f"{url}/health", ui, tmp_path / "ui.log")
+            yield url
+        finally:
+            os.killpg(ui.pid, 15)
+            ui.wait(30)
+
+
+def _wait(url: str, process: subprocess.Popen, log: Path, seconds: int = 120) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=2)
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    pytest.fail(f"the UI did not start:\n{log.read_text()}")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt install chromium")
+def test_table_shows_both_baselines_beside_freeze_blocks(server, tmp_path):
+    page_of = client.pages()["imagenet-to-xray"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        page = browser.new_page(viewport={"width": 1700, "height": 700})
+        page.goto(f"{server}/{page_of}")
+        page.get_by_text("train vgg16_transfer").first.wait_for(timeout=60_000)
+        page.get_by_text("train vgg16_scratch").first.wait_for()
+        text = page.inner_text("body")
+        page.screenshot(path=tmp_path / "ui.png")
+        browser.close()
+    assert "0.9871" in text
+    assert "0.9542" in text
+    assert "test/auc" in text
+    assert "freeze_blocks" in text

@@ -1,0 +1,292 @@
+"""Batches: every image where it belongs, with its label, in an order that the seed decides."""
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr import augment, params
+from cxr.data.cache import open_cache
+from cxr.errors import InputError
+from cxr.training import batches
+from tests.small import AUGMENTATION, PERTURBATION
+
+COUNT = 23
+# Each X-ray is filled with its row's number, each label follows from it.
+IMAGES = np.broadcast_to(np.arange(COUNT, dtype="uint8")[:, None, None], (COUNT, 6, 6)).copy()
+LABELS = np.arange(COUNT) % 3 // 2
+TRAIN = np.array([row for row in range(COUNT) if row % 4])  # 17 rows; the rest is val or test
+INDEX = pd.DataFrame({"id": [f"film {row}" for row in range(COUNT)]})
+DAMAGE = batches.damage(PERTURBATION, IMAGES, INDEX, 0)
+
+
+def shuffled(
+    augmentation=None, seed=0, phase="train", epoch=0, size=5, damage=None, steps=None
+) -> batches.Shuffled:
+    return batches.Shuffled(
+        IMAGES, LABELS, TRAIN, size, damage, augmentation, steps, seed, phase, epoch
+    )
+
+
+def rows_in(batch) -> list[int]:
+    """Read from the pixels which rows a batch holds."""
+    inputs, _ = batch
+    images = inputs[0] if isinstance(inputs, tuple) else inputs
+    assert (images == images[:, :1, :1]).all()
+    return images[:, 0, 0, 0].tolist()
+
+
+def order_of(dataset) -> list[int]:
+    return [row for step in range(len(dataset)) for row in rows_in(dataset[step])]
+
+
+class TestOrdered:
+    def test_gives_every_row_once_in_order(self):
+        dataset = batches.Ordered(IMAGES, LABELS, TRAIN, 5)
+        assert len(dataset) == 4  # 5 + 5 + 5 + 2
+        assert order_of(dataset) == TRAIN.tolist()
+
+    def test_gives_uint8_images_and_float_labels(self):
+        images, labels = batches.Ordered(IMAGES, LABELS, TRAIN, 5)[3]
+        assert (images.dtype, images.shape) == (np.uint8, (2, 6, 6, 1))
+        assert (labels.dtype, labels.shape) == (np.float32, (2, 1))
+
+    def test_gives_identity_maps_to_a_model_that_augments(self):
+        dataset = batches.Ordered(IMAGES, LABELS, TRAIN, 5, with_transforms=True)
+        (images, transforms), labels = dataset[3]
+        assert images.shape == (2, 6, 6, 1)
+        assert labels[:, 0].tolist() == LABELS[TRAIN[-2:]].tolist()
+        assert transforms.dtype == np.float32
+        assert transforms.tolist() == [[1, 0, 0, 0, 1, 0, 0, 0, 0, 1]] * 2
+
+    def test_is_empty_without_rows(self):
+        assert len(batches.Ordered(IMAGES, LABELS, TRAIN[:0], 5)) == 0
+
+    def test_reads_a_memory_mapped_cache(self, tmp_path):
+        np.save(tmp_path / "images.npy", IMAGES)
+        mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+        images, _ = batches.Ordered(mapped, LABELS, TRAIN, 5)[0]
+        assert type(images) is np.ndarray  # a copy of five images, no window on the file
+        assert images[:, 0, 0, 0].tolist() == TRAIN[:5].tolist()
+
+
+class TestShuffled:
+    @pytest.mark.parametrize(("size", "steps"), [(1, 17), (5, 3), (16, 1), (17, 1)])
+    def test_gives_whole_batches_alone(self, size, steps):
+        dataset = shuffled(size=size)
+        assert len(dataset) == steps
+        assert [len(dataset[step][1]) for step in range(steps)] == [size] * steps
+
+    def test_gives_no_row_twice_in_an_epoch_and_none_of_other_splits(self):
+        for epoch in range(5):
+            order = order_of(shuffled(epoch=epoch))
+            assert len(set(order)) == len(order) == 15
+            assert set(order) <= set(TRAIN.tolist())
+
+    def test_leaves_out_other_images_each_epoch(self):
+        left = {frozenset(TRAIN) - frozenset(order_of(shuffled(epoch=e))) for e in range(8)}
+        assert len(left) > 4
+
+    @pytest.mark.parametrize("augmentation", [None, AUGMENTATION], ids=["plain", "augmented"])
+    def test_labels_stay_with_their_images(self, augmentation):
+        dataset = shuffled(augmentation)
+        for step in range(len(dataset)):
+            labels = dataset[step][1]
+            assert labels.dtype == np.float32
+            assert labels[:, 0].tolist() == LABELS[rows_in(dataset[step])].tolist()
+
+    def test_gives_images_alone_where_there_is_no_augmentation(self):
+        images, _ = shuffled()[0]
+        assert (images.dtype, images.shape) == (np.uint8, (5, 6, 6, 1))
+
+    def test_gives_each_image_a_map_of_its_own(self):
+        (images, transforms), _ = shuffled(AUGMENTATION)[0]
+        assert (images.dtype, images.shape) == (np.uint8, (5, 6, 6, 1))
+        assert (transforms.dtype, transforms.shape) == (np.float32, (5, 10))
+        assert len(np.unique(transforms[:, 0])) == 5
+        assert transforms[:, 8:].tolist() == [[0, 1]] * 5  # grey values stay as they are
+        (_, next_batch), _ = shuffled(AUGMENTATION)[1]
+        assert not np.any(next_batch[:, :2] == transforms[:, :2])
+
+    def test_takes_a_new_order_each_epoch_and_comes_back_to_the_old_one(self):
+        dataset = shuffled(AUGMENTATION)
+        first, maps = order_of(dataset), dataset.matrices(0, 5)
+        dataset.on_epoch_end()
+        assert order_of(dataset) != first
+        assert not np.any(dataset.matrices(0, 5)[:, :2] == maps[:, :2])
+        began_later = shuffled(AUGMENTATION, epoch=1)
+        assert order_of(began_later) == order_of(dataset)
+        np.testing.assert_array_equal(began_later.matrices(0, 5), dataset.matrices(0, 5))
+
+    def test_gives_the_same_whatever_order_it_is_asked_in(self):
+        forwards, backwards = shuffled(AUGMENTATION), shuffled(AUGMENTATION)
+        wanted = [forwards[step] for step in range(3)]
+        for step in (2, 0, 1, 1):
+            (images, transforms), labels = backwards[step]
+            np.testing.assert_array_equal(images, wanted[step][0][0])
+            np.testing.assert_array_equal(transforms, wanted[step][0][1])
+            np.testing.assert_array_equal(labels, wanted[step][1])
+
+    @pytest.mark.parametrize(
+        "change", [{"seed": 1}, {"phase": "finetune"}], ids=["another seed", "another phase"]
+    )
+    def test_takes_another_order_for(self, change):
+        assert order_of(shuffled(**change)) != order_of(shuffled())
+
+    def test_refuses_fewer_images_than_a_batch(self):
+        with pytest.raises(InputError, match=r"batch_size is 18.*only 17.*at most 17"):
+            shuffled(size=18)
+
+    @pytest.mark.parametrize("steps", [1, 2, 3])
+    def test_of_fewer_steps_is_the_begin_of_the_epoch(self, steps):
+        assert len(shuffled(steps=steps)) == steps
+        assert order_of(shuffled(steps=steps)) == order_of(shuffled())[: 5 * steps]
+
+    def test_of_fewer_steps_sees_every_image_in_time(self):
+        seen = {row for epoch in range(40) for row in order_of(shuffled(steps=1, epoch=epoch))}
+        assert seen == set(TRAIN.tolist())
+
+    def test_refuses_more_steps_than_there_are_batches(self):
+        expected = (
+            "systems.<name>.phases.clean.steps_per_epoch is 4, but 17 images to train on make "
+            "3 batches of 5: give at most 3, or null for all"
+        )
+        with pytest.raises(InputError) as stop:
+            shuffled(steps=4, phase="clean")
+        assert str(stop.value) == expected
+
+
+class TestDamage:
+    def test_is_an_images_whatever_row_it_stands_in(self):
+        turned = batches.damage(PERTURBATION, IMAGES, INDEX[::-1].reset_index(drop=True), 0)
+        for of_all, of_all_turned in zip(DAMAGE, turned, strict=True):
+            np.testing.assert_array_equal(of_all_turned[::-1], of_all)
+            assert len(np.unique(of_all.reshape(COUNT, -1), axis=0)) == COUNT
+
+    @pytest.mark.parametrize(
+        "dataset",
+        [
+            pytest.param(batches.Ordered(IMAGES, LABELS, TRAIN[::-1], 5, DAMAGE), id="ordered"),
+            pytest.param(shuffled(damage=DAMAGE), id="shuffled"),
+        ],
+    )
+    def test_goes_with_its_image(self, dataset):
+        """The images themselves stay whole: the model damages them."""
+        for step in range(len(dataset)):
+            (images, transforms), labels = dataset[step]
+            rows = rows_in(dataset[step])
+            assert images.dtype == np.uint8
+            assert labels[:, 0].tolist() == LABELS[rows].tolist()
+            expected = augment.transforms(*(of_all[rows] for of_all in DAMAGE))
+            np.testing.assert_array_equal(transforms, expected)
+
+    def test_stays_the_same_each_epoch(self):
+        by_row = {}
+        for epoch in range(3):
+            dataset = shuffled(damage=DAMAGE, epoch=epoch)
+            for row, transform in zip(rows_in(dataset[0]), dataset[0][0][1], strict=True):
+                assert by_row.setdefault(row, transform.tolist()) == transform.tolist()
+        assert len(by_row) < 15  # some rows have been seen twice
+
+    def test_comes_before_the_augmentation(self):
+        """Films come damaged, and are then augmented; here in one go, there in two."""
+        side, count = 64, 8
+        y, x = np.mgrid[:side, :side] / side
+        film = 128 + 50 * np.sin(3 * x + 2 * y) + 50 * np.cos(4 * y - x)
+        films = np.repeat(film[np.newaxis].round().astype("uint8"), count, axis=0)
+        ranges = params.Augmentation(
+            rotation=40, width_shift=0.2, height_shift=0.1, shear=5, zoom=0.3, horizontal_flip=True
+        )
+        damage = batches.damage(PERTURBATION, films, INDEX[:count], 0)
+        dataset = batches.Shuffled(
+            films, LABELS, np.arange(count), count, damage, ranges, None, 0, "perturbed", 1
+        )
+        rows, (inputs, _) = dataset.rows_of(0), dataset[0]
+        augmenting, damaging = dataset.matrices(0, count), damage[0][rows]
+        in_one_go = np.asarray(augment.transform_images(*inputs))
+        damaged = augment.transform_images(inputs[0], augment.transforms(damaging, damage[1][rows]))
+        in_two = np.asarray(augment.transform_images(damaged, augment.transforms(augmenting)))
+
+        # Where a way leads over the edge, the two fill in other pixels.
+        outputs = np.stack([*np.meshgrid(range(side), range(side)), np.ones((side, side))], -1)
+        once = np.einsum("nij,hwj->nhwi", augmenting, outputs)
+        twice = np.einsum("nij,nhwj->nhwi", damaging, once)
+        inside = ((np.stack([once, twice])[..., :2] // (side - 1)) == 0).all(axis=(0, -1))
+        assert inside.mean() > 0.4
+        assert np.abs(in_one_go - in_two)[inside].max() < 3  # of 255; interpolated twice
+        exchanged = augment.transforms(augmenting @ damaging, damage[1][rows])
+        assert (
+            np.abs(np.asarray(augment.transform_images(inputs[0], exchanged)) - in_two)[
+                inside
+            ].max()
+            > 30
+        )
+
+
+class TestOpenCache:
+    @pytest.fixture
+    def cache(self, tmp_path):
+        """tensors/6, whose ids and patients would be numbers if they were let."""
+        folder = tmp_path / "6"
+        folder.mkdir()
+        np.save(folder / "images.npy", IMAGES)
+        index = pd.DataFrame({"id": [f"{row:03d}" for row in range(COUNT)], "label": LABELS})
+        index["split"], index["patient"] = "train", "007"
+        index.to_csv(folder / "index.csv", index=False)
+        return folder
+
+    def test_gives_images_and_the_index_row_by_row(self, cache):
+        images, index = open_cache(cache)
+        assert isinstance(images, np.memmap)
+        np.testing.assert_array_equal(images, IMAGES)
+        assert index["label"].tolist() == LABELS.tolist()
+        assert index["id"][7] == "007"
+        assert index["patient"][0] == "007"
+
+    @pytest.mark.parametrize("name", ["images.npy", "index.csv"])
+    def test_says_what_is_missing_and_how_to_make_it(self, cache, name):
+        (cache / name).unlink()
+        with pytest.raises(InputError, match=f"{name} is missing: run `dvc repro preprocess@6`"):
+            open_cache(cache)
+
+    def test_refuses_files_that_do_not_belong_together(self, cache):
+        np.save(cache / "images.npy", IMAGES[1:])
+        with pytest.raises(InputError, match=r"has 22 X-rays, index.csv 23 rows: run"):
+            open_cache(cache)
+
+
+class TestPredict:
+    """A model whose output is the grey value of its films, and with it their rows."""
+
+    @staticmethod
+    def model(seen: list, warped: bool = False) -> keras.Model:
+        class Spy(keras.layers.Layer):
+            def call(self, images):
+                seen.append(images.shape[0])
+                return keras.ops.cast(images, "float32")[:, 3, 3]
+
+        image = keras.Input((6, 6, 1), dtype="uint8")
+        transform = keras.Input((augment.TRANSFORM,), dtype="float32")
+        if not warped:
+            return keras.Model(image, Spy()(image))
+        return keras.Model([image, transform], Spy()(augment.transform_images(image, transform)))
+
+    @pytest.mark.parametrize("size", [4, 6, 17, 64])
+    def test_gives_the_rows_in_their_order_in_batches_of_one_size(self, size, monkeypatch):
+        monkeypatch.setattr(batches, "BATCH", size)
+        seen: list = []
+        model = self.model(seen)
+        given = batches.predict(model, IMAGES, TRAIN[::-1])
+        assert (given.dtype, given[:, 0].tolist()) == (np.float32, TRAIN[::-1].tolist())
+        batches.predict(model, IMAGES, TRAIN[:3])
+        assert set(seen) - {None} == {size}  # None: while the model was built
+
+    def test_gives_each_film_its_own_damage(self, monkeypatch):
+        monkeypatch.setattr(batches, "BATCH", 5)
+        maps, tones = DAMAGE
+        given = batches.predict(self.model([], warped=True), IMAGES, TRAIN, DAMAGE)
+        moved = augment.transform_images(
+            IMAGES[TRAIN][..., np.newaxis], augment.transforms(maps, tones)[TRAIN]
+        )
+        np.testing.assert_allclose(given, np.asarray(moved)[:, 3, 3], atol=1e-4)
+        assert not np.allclose(given[:, 0], TRAIN)

@@ -1,0 +1,124 @@
+"""Every system of params.yaml, small: each phase changes what it may, and disk changes nothing."""
+
+import functools
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from cxr import params, seeding
+from cxr.models import network, store, weights
+from cxr.training import fit
+from tests.small import PERTURBATION, xrays
+
+ROOT = Path(__file__).resolve().parents[2]
+SYSTEMS = params.load(ROOT / "params.yaml").systems
+BACKEND = keras.backend.backend()
+CPU = params.Training(precision="float32", require_gpu=False)
+
+# Which layers each phase may change, read off the published descriptions.
+EVERY = ".*"
+HEAD = "head_.*"
+VGG16_BLOCK_5 = "block5_conv[123]"
+# Layer 99 is block_11_expand's batch norm. Batch norms keep their moving statistics, and all else.
+MOBILENET_FROM_100 = "block_11_(depthwise|project)|block_1[2-6]_(expand|depthwise|project)|Conv_1"
+MAY_CHANGE = {
+    "vgg16_transfer": {"train": f"{VGG16_BLOCK_5}|{HEAD}"},
+    "vgg16_scratch": {"train": EVERY},
+    "vgg16_gap": {"features": HEAD, "finetune": f"{VGG16_BLOCK_5}|{HEAD}"},
+    "resnet18_fc": {"train": HEAD},
+    "cnn": {"clean": EVERY, "perturbed": "head_dense_1|head_dense_2|head_output"},
+    "mobilenet_v2": {"features": HEAD, "finetune": f"{MOBILENET_FROM_100}|{HEAD}"},
+    "mobilenet_v2_scratch": {"train": EVERY},
+}
+
+
+@pytest.fixture(autouse=True)
+def without_a_graph(monkeypatch):
+    """Take TensorFlow's step as it comes: to trace one takes 10 to 50 s, to take it 1."""
+    if BACKEND == "tensorflow":
+        eager = functools.partialmethod(keras.Model.compile, run_eagerly=True)
+        monkeypatch.setattr(keras.Model, "compile", eager)
+
+
+def small(name: str) -> params.System:
+    """The system as it is published, but for its size: each phase is one step."""
+    system = SYSTEMS[name]
+    phases = {
+        phase: settings.model_copy(update={"epochs": 1, "steps_per_epoch": 1})
+        for phase, settings in system.phases.items()
+    }
+    size = 48 if system.backbone == "cnn" else 32
+    system = system.model_copy(update={"image_size": size, "batch_size": 4, "phases": phases})
+    return system.with_frozen_blocks(4 if name == "vgg16_transfer" else None, 5)
+
+
+def pretrained(system: params.System) -> weights.Arrays | None:
+    """Stand for ImageNet's weights, where the system has some.
+
+    Frozen batch norms do not scale: without offsets the features of random weights would fade to
+    nothing, and their gradients with them.
+    """
+    if system.weights is None:
+        return None
+    arrays = {}
+    for layer in network.build(system).layers:
+        if layer.weights and not layer.name.startswith("head_"):
+            arrays[layer.name] = layer.get_weights()
+            if isinstance(layer, keras.layers.BatchNormalization):
+                arrays[layer.name][1] += 0.5
+    return arrays
+
+
+def by_layer(model: keras.Model, arrays: list[np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """Sort what ``get_weights`` gave by the names of the layers."""
+    left = iter(arrays)
+    return {layer.name: [next(left) for _ in layer.weights] for layer in model.layers}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_each_phase_changes_what_it_may_and_disk_changes_nothing(name, tmp_path):
+    system = small(name)
+    initial = pretrained(system)
+    images, index = xrays({"train": (1, 3), "val": (1, 1)}, system.image_size)
+    trained = fit.train(
+        system, images, index, initial, CPU, PERTURBATION, 0, lambda *_: None
+    )  # fmt: skip
+    keras.utils.set_random_seed(seeding.derive(0, "keras"))  # as train does it
+    kept = [network.build(system, initial).get_weights(), *trained.weights.values()]
+    assert list(trained.weights) == list(system.phases)
+
+    for number, phase in enumerate(system.phases):
+        before, after = (by_layer(trained.model, arrays) for arrays in kept[number : number + 2])
+        for layer, arrays in before.items():
+            may = bool(re.fullmatch(MAY_CHANGE[name][phase], layer))
+            for place, (old, new) in enumerate(zip(arrays, after[layer], strict=True)):
+                assert np.any(old != new) == may, f"{phase}: array {place} of {layer}"
+
+    fit.save(trained, tmp_path, None)
+    for phase, expected in trained.weights.items():
+        for ours, theirs in zip(store.load(tmp_path, phase).get_weights(), expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    pixels = images[..., np.newaxis]
+    np.testing.assert_array_equal(store.load(tmp_path)(pixels), trained.model(pixels))
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="this is the run with jax")
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="the extra `jax` is not there")
+def test_all_of_it_holds_with_jax():
+    # XLA takes a minute to compile the networks, and twice as long to make their one step fast. The
+    # controls from random weights are the networks of the other systems again.
+    environment = {"KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", __file__, "-k", "not scratch"],
+        cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-5000:]
+    controls = sum(name.endswith("scratch") for name in SYSTEMS)
+    assert f"{len(SYSTEMS) - controls} passed" in run.stdout

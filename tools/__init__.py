@@ -1,0 +1,1 @@
+"""What builds the repository itself; no stage imports it."""
