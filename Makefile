@@ -14,10 +14,10 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: help setup demo test lint format bench ui sync lock clean
+.PHONY: help setup demo test test-numerical lint format bench ui sync lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
 
 setup: .venv/installed ## install what requirements.lock pins into .venv, and pull the sample
 
@@ -60,6 +60,12 @@ demo: setup ## run the whole pipeline on the embedded sample, offline, as experi
 
 test: setup ## run the tests
 	python -m pytest
+
+# What depends on arithmetic. CI runs it once more, with one thread and without oneDNN.
+NUMERICAL := tests/test_augment.py tests/models tests/training tests/evaluation
+
+test-numerical: setup ## run the tests that depend on arithmetic
+	python -m pytest -k "not jax" $(NUMERICAL)
 
 lint: setup ## check format, style, types, import order
 	ruff format --check
