@@ -1,6 +1,5 @@
-"""Bring the X-rays in: a descriptor's download, a zip or a folder -> raw/xrays.zip, checked."""
+"""Bring the X-rays into one checked zip: a descriptor's download, a zip or a folder -> raw/."""
 
-import json
 import logging
 
 from cxr import files, params
@@ -12,8 +11,8 @@ log = logging.getLogger(__name__)
 
 
 def work(settings: params.Params) -> None:
-    about = source.take(settings.source, RAW / "xrays.zip")
-    files.write_text(RAW / "source.json", json.dumps(about, indent=2) + "\n")
+    about = source.to_zip(settings.source, RAW / "xrays.zip")
+    files.write_json(RAW / "source.json", about)
     log.info("%s: %s", about["origin"], ", ".join(f"{n} {c}" for c, n in about["counts"].items()))
     tracking.write(settings.tracking, tracking.download(RAW, settings))
 

@@ -1,15 +1,15 @@
 """Cache every X-ray at one size: raw/xrays.zip and splits/manifest.csv -> tensors/<size>/."""
 
-from cxr import params
-from cxr.data import manifest, preprocess
+from cxr import files, params
+from cxr.data import tensors
 from cxr.tracking import client as tracking
 from stages import RAW, SPLITS, TENSORS, parser, run
 
 
 def work(settings: params.Params, size: int) -> None:
     folder = TENSORS / str(size)
-    divided = manifest.read(SPLITS / "manifest.csv")
-    preprocess.build(RAW / "xrays.zip", divided, size, settings.tensors, folder)
+    manifest = files.read_csv(SPLITS / "manifest.csv")
+    tensors.build(RAW / "xrays.zip", manifest, size, settings.tensors, folder)
     tracking.write(settings.tracking, tracking.preprocess(folder, settings, RAW, SPLITS))
 
 

@@ -1,12 +1,12 @@
-"""Read every X-ray once and divide them: raw/xrays.zip -> splits/."""
+"""Decode every X-ray once and split them into train, val and test: raw/xrays.zip -> splits/."""
 
-import json
 import logging
+from pathlib import Path
 
 import pandas as pd
 
 from cxr import files, params
-from cxr.data import manifest, split
+from cxr.data import manifest, patient, split
 from cxr.tracking import client as tracking
 from stages import RAW, SPLITS, parser, run
 
@@ -14,20 +14,28 @@ log = logging.getLogger(__name__)
 
 
 def work(settings: params.Params) -> None:
-    images, rejected = manifest.build(RAW / "xrays.zip", settings.split.max_rejected)
-    divided, left_out = split.assign(images, settings.split, settings.seed)
-    rejected = pd.concat([rejected, left_out], ignore_index=True)
-    counts = split.summary(divided, len(rejected), settings.seed)
-    manifest.write(divided, SPLITS / "manifest.csv")
-    manifest.write(rejected, SPLITS / "rejected.csv")
-    files.write_text(SPLITS / "summary.json", json.dumps(counts, indent=2) + "\n")
+    patients = patient.from_csv(Path(settings.split.patients))
+    images, rejected = manifest.build(RAW / "xrays.zip", settings.split.max_rejected, patients)
+    images, excluded = split.assign(images, settings.split, settings.seed)
+    rejected = pd.concat([rejected, excluded], ignore_index=True)
+    counts = split.summary(images, len(rejected), settings.seed)
+    files.write_csv(SPLITS / "manifest.csv", images)
+    files.write_csv(SPLITS / "rejected.csv", rejected)
+    files.write_json(SPLITS / "summary.json", counts)
     for name, numbers in counts["images"].items():
         log.info("%-5s %s", name, ", ".join(f"{n} {c}" for c, n in numbers.items()))
     log.info(
-        "%d rejected; %d patients on two sides; single images would have put %d test images beside "
-        "their patient",
-        counts["rejected"], counts["patients_on_two_sides"], counts["image_level_leak"],
+        "%d rejected; %d patients in two splits; drawing single images instead would put %d test "
+        "images into a split with training images of their patient",
+        counts["rejected"], counts["patients_in_two_splits"], counts["image_level_leak"],
     )  # fmt: skip
+    log.info("patient known for %d of %d images", counts["patients_known"], counts["total"])
+    if counts["patients_known"] < counts["total"]:
+        log.warning(
+            "warning: each of the other images counts as a patient of its own, so patients may "
+            "have images in two splits; list their patients in %s (split.patients)",
+            settings.split.patients,
+        )
     tracking.write(settings.tracking, tracking.split(SPLITS, settings, RAW))
 
 

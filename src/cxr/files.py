@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,8 +30,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Yields:
         The temporary path, in the same folder and with the same suffixes, so that the move is a
         rename and writers that look at the suffix (Keras, Pillow) do the right thing. It is removed
-        where the block fails; only a killed process (SIGKILL) leaves it, under a name that begins
-        with a dot and that nothing reads.
+        where the block fails. Only a killed process (SIGKILL) leaves it, under a name that begins
+        with a dot and that nothing reads; the next call for the same ``path`` removes it.
 
     Raises:
         InputError: where the folder cannot be written to.
@@ -39,6 +40,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     beside = target.with_name(f".{os.getpid()}.part.{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target)
         beside.touch()
     except OSError as error:
         message = (
@@ -137,6 +139,21 @@ def file_md5(path: str | os.PathLike[str]) -> str:
 def bytes_sha256(data: bytes) -> str:
     """Return the SHA-256 of ``data`` as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove the temporary files of ``target`` whose process is gone: DVC would never do it."""
+    named = re.compile(r"\.(\d{1,9})\.part\." + re.escape(target.name))
+    for path in list(target.parent.iterdir()):
+        match = named.fullmatch(path.name)
+        if match is None:
+            continue
+        try:
+            os.kill(int(match[1]), 0)  # signal 0 only asks whether the process exists
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+        except PermissionError:  # another user's process, which is alive
+            continue
 
 
 def _digest(path: str | os.PathLike[str], algorithm: str) -> str:

@@ -46,6 +46,7 @@ class Split(_Frozen):
     val: Counts
     test: Counts
     max_rejected: Annotated[float, Field(ge=0, le=1)]
+    patients: Annotated[str, Field(min_length=1)]
 
 
 class Tensors(_Frozen):

@@ -3,12 +3,17 @@
 import logging
 import zipfile
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cxr.errors import InputError
 
-OFFICIAL = ("train", "val", "test")  # folders by which an archive divides itself
+OFFICIAL = ("train", "val", "test")  # the folder names of an archive's own split
+# A detector of 43 x 43 cm at 0.1 mm a pixel gives 18.5 million pixels: 74 MB as uncompressed RGBA.
+# What inflates to more is no X-ray, and one such file a thread could fill the memory.
+MAX_BYTES = 100_000_000
+
 log = logging.getLogger(__name__)
 
 
@@ -18,45 +23,70 @@ class Entry:
 
     Attributes:
         path: its name in the zip.
-        folder: the folder it lies in; a class, where all is well.
-        official_split: train, val or test where the archive says so, else empty.
+        id: its last two folders and its name without the suffix; the whole path where several
+            files of the archive would share that.
+        folder: the folder that holds it, which should be a class.
+        official_split: train, val or test where the archive has such folders, else empty.
     """
 
     path: str
+    id: str
     folder: str
     official_split: str
 
 
 def entries(archive: zipfile.ZipFile) -> list[Entry]:
-    """List the files that should be X-rays, in the order of their names.
+    """Return the files that should be X-rays, in the order of their names.
 
-    Folders, ``__MACOSX`` and hidden files (``.DS_Store``) are no images and are passed over. So is
-    a second copy of a file, of the same name, class and official split: Kaggle's zip holds all of
-    its files once more in ``chest_xray/chest_xray/``, which would double every count.
+    Folders, ``__MACOSX`` and hidden files (``.DS_Store``) are skipped. So is a second copy of a
+    file, with the same name, class and official split: Kaggle's zip holds all of its files once
+    more in ``chest_xray/chest_xray/``, which would double every count.
     """
-    found: dict[tuple[str, str, str, int, int], Entry] = {}
-    listed = {info.filename: info for info in archive.infolist()}
+    paths: dict[tuple[str, str, str, int, int], str] = {}
     copies = 0
-    for name, info in sorted(listed.items()):
-        parts = PurePosixPath(name).parts
-        if name.endswith("/") or any(p == "__MACOSX" or p.startswith(".") for p in parts):
+    for path, info in sorted({info.filename: info for info in archive.infolist()}.items()):
+        parts = PurePosixPath(path).parts
+        if path.endswith("/") or any(p == "__MACOSX" or p.startswith(".") for p in parts):
             continue
-        above = parts[-3] if len(parts) > 2 else ""
-        official = above if above in OFFICIAL else ""
-        folder = parts[-2] if len(parts) > 1 else ""
-        file = (official, folder, parts[-1], info.CRC, info.file_size)
-        copies += file in found
-        found.setdefault(file, Entry(name, folder, official))
+        file = (_official_split(path), _folder(path), parts[-1], info.CRC, info.file_size)
+        copies += file in paths
+        paths.setdefault(file, path)
     if copies:
         log.warning("%d files are in the archive twice; one copy of each is used", copies)
-    return list(found.values())
+    files_of_id = Counter(map(_id, paths.values()))
+    return [
+        Entry(
+            path=path,
+            id=_id(path) if files_of_id[_id(path)] == 1 else path,
+            folder=_folder(path),
+            official_split=_official_split(path),
+        )
+        for path in paths.values()
+    ]
+
+
+def _folder(path: str) -> str:
+    return PurePosixPath(path).parent.name
+
+
+def _official_split(path: str) -> str:
+    above = PurePosixPath(path).parent.parent.name
+    return above if above in OFFICIAL else ""
+
+
+def _id(path: str) -> str:
+    return "/".join(PurePosixPath(path).with_suffix("").parts[-3:])
 
 
 def open_zip(path: Path, name: str | None = None) -> zipfile.ZipFile:
-    """Open a zip; reading from it is safe from several threads.
+    """Open a zip, from which several threads may read.
+
+    Args:
+        path: the zip.
+        name: how errors call it; its path by default.
 
     Raises:
-        InputError: where it is missing, truncated or no zip at all.
+        InputError: the file is missing, truncated or not a zip.
     """
     try:
         return zipfile.ZipFile(path)
@@ -71,14 +101,21 @@ def open_zip(path: Path, name: str | None = None) -> zipfile.ZipFile:
         raise InputError(message) from error
 
 
-def read(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Read one file of an archive.
+def read(archive: zipfile.ZipFile, path: str) -> bytes:
+    """Return the bytes of one file of an archive, at most :data:`MAX_BYTES`.
 
     Raises:
-        InputError: where it is not there, damaged, encrypted, or packed in a way unknown here.
+        InputError: the file is missing, too large, damaged, encrypted, or compressed by a method
+            that Python does not know.
     """
     try:
-        return archive.read(name)
+        info = archive.getinfo(path)
+        if info.file_size > MAX_BYTES:
+            message = f"{info.file_size:,} bytes: an X-ray has at most {MAX_BYTES:,}"
+            raise InputError(message)
+        # ZipFile.read would inflate everything before it compares with the declared size.
+        with archive.open(info) as stream:
+            return stream.read(info.file_size + 1)
     except KeyError as error:
         message = "not in the zip"
         raise InputError(message) from error

@@ -1,32 +1,33 @@
-"""The cache of X-rays at one size, as the preprocess stage leaves it."""
+"""The cache of X-rays at one size, as the preprocess stage writes it."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from cxr import files
 from cxr.errors import InputError
 
 
 def open_cache(folder: Path) -> tuple[np.ndarray, pd.DataFrame]:
-    """Open the X-rays that the preprocess stage cached; no pixel is read yet.
+    """Open the X-rays that the preprocess stage cached, without reading a pixel yet.
 
     Args:
         folder: ``tensors/<size>``.
 
     Returns:
-        Images uint8 [n, size, size], memory-mapped, and row by row their id, label (0 or 1), split
-        and patient.
+        Images uint8 [n, size, size], memory-mapped; and a table with a row for each of them: id,
+        label (0 or 1), split and patient.
 
     Raises:
-        InputError: where the two files are not there or do not belong together.
+        InputError: one of the two files is missing, or they have different lengths.
     """
     for name in ("images.npy", "index.csv"):
         if not (folder / name).is_file():
             message = f"{folder / name} is missing: run `dvc repro preprocess@{folder.name}`"
             raise InputError(message)
     images = np.load(folder / "images.npy", mmap_mode="r")
-    index = pd.read_csv(folder / "index.csv", dtype={"id": str, "patient": str})
+    index = files.read_csv(folder / "index.csv")
     if len(images) != len(index):
         message = (
             f"{folder}: images.npy has {len(images)} X-rays, index.csv {len(index)} rows: "

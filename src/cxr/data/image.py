@@ -31,7 +31,9 @@ def decode(data: bytes) -> tuple[np.ndarray, str]:
         with Image.open(io.BytesIO(data)) as image:
             mode = image.mode
             if mode not in GREY_8_BIT:
-                message = f"mode {mode}: more than 8 bits a pixel, which a cut to 8 would distort"
+                message = (
+                    f"mode {mode}: more than 8 bits a pixel, which a conversion to 8 would distort"
+                )
                 raise InputError(message)
             return np.asarray(image.convert("L")), mode
     except InputError:  # a ValueError, as are some of Pillow's below

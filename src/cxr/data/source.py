@@ -1,4 +1,4 @@
-"""The source of the X-rays: a download, a zip or a folder, made one zip and checked."""
+"""The source of the X-rays: a download, a zip or a folder, brought into one zip and checked."""
 
 import logging
 import re
@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import pooch
 import requests
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from cxr import files
 from cxr.data import archive
@@ -19,12 +20,13 @@ from cxr.errors import InputError
 from cxr.params import CLASSES
 
 RETRIES = 3
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip can hold: no date of ours in the bytes
+CACHE_VARIABLE = "CXR_CACHE"  # environment variable: the folder that downloads are cached in
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date in a zip, so that the bytes hold no date of ours
 log = logging.getLogger(__name__)
 
 
 class Descriptor(BaseModel):
-    """Where a data set comes from, and how to know that it is the right one."""
+    """Where a data set is downloaded from, and the size and hash that identify it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -38,35 +40,38 @@ class Descriptor(BaseModel):
     citation: str
 
 
-def take(source: str, target: Path) -> dict[str, Any]:
-    """Make one zip of a source and check it.
+def to_zip(source: str, target: Path) -> dict[str, Any]:
+    """Write the X-rays of a source to one zip, check it, and return where it comes from.
 
     Args:
-        source: a descriptor (.yaml), a zip, or a folder with one folder per class.
+        source: a descriptor (.yaml), a zip, or a folder with one folder for each class.
         target: the zip to write.
 
     Returns:
-        origin, sha256, bytes, counts per class, licence, citation: the same for the same source.
+        origin, sha256, bytes, counts by class, licence, doi, citation: the same for the same
+        source.
 
     Raises:
         InputError: the source is missing, cannot be downloaded, has another hash, is not a sound
-            zip, names files outside of itself, or lacks a class.
+            zip, contains paths that lead outside of it, or lacks a class.
     """
     path = Path(source)
     if not path.exists():
         message = (
             f"source {source} does not exist: give a descriptor (.yaml), a .zip, or a folder with "
-            f"the folders {' and '.join(CLASSES)}; -S source=/absolute/path sets it"
+            f"the folders {' and '.join(CLASSES)}, with -S source=/absolute/path"
         )
         raise InputError(message)
-    origin = path.absolute().name  # of "." too
+    origin = path.absolute().name  # absolute, because "." has no name
     about: dict[str, Any] = {"origin": origin, "licence": None, "doi": None, "citation": None}
     with files.replacing(target) as beside:
         if path.is_dir():
             _zip_folder(path, beside)
         elif path.suffix in (".yaml", ".yml"):
             descriptor = read_descriptor(path)
-            _download(descriptor, beside)
+            # A copy, not a hard link: DVC links its outputs into its cache and makes them
+            # read-only, and an edit of the output in place would change the cached download.
+            shutil.copyfile(_download(descriptor), beside)
             about = {"origin": descriptor.url} | descriptor.model_dump(
                 include={"licence", "doi", "citation"}
             )
@@ -78,14 +83,15 @@ def take(source: str, target: Path) -> dict[str, Any]:
 
 
 def read_descriptor(path: Path) -> Descriptor:
-    """Read a descriptor.
+    """Read a descriptor such as sources/kermany.yaml.
 
     Raises:
-        InputError: where it is not YAML, or a field is missing, unknown or wrong.
+        InputError: the file is not YAML, or a field is missing, unknown or invalid.
     """
     try:
-        return Descriptor.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        fields = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return Descriptor.model_validate(fields)
+    except (YAMLError, UnicodeDecodeError) as error:
         message = f"source {path} is not YAML: {' '.join(str(error).split())}"
         raise InputError(message) from error
     except ValidationError as error:
@@ -99,73 +105,86 @@ def read_descriptor(path: Path) -> Descriptor:
 
 
 def _check(path: Path, source: str) -> dict[str, int]:
-    """Refuse an archive that is unsound or lacks a class; return the images of each class."""
+    """Return the number of images of each class; refuse an archive that lacks one or is unsafe."""
     with archive.open_zip(path, f"source {source}") as opened:
         for name in opened.namelist():
             parts = re.split(r"[/\\]", name)
             if ".." in parts or parts[0] == "" or re.match(r"[A-Za-z]:", name):
                 message = (
-                    f"source {source} names a file outside of itself: {name!r}. "
-                    "Only relative names without '..' are taken; do not use this archive"
+                    f"source {source} contains a path that leads outside of it: {name!r}. Only "
+                    "relative paths without '..' are allowed; do not use this archive"
                 )
                 raise InputError(message)
         listed = archive.entries(opened)
     counts = Counter(entry.folder for entry in listed)
     missing = [name for name in CLASSES if not counts[name]]
     if missing:
-        there = ", ".join(f"{name} ({n})" for name, n in sorted(counts.items()) if name) or "none"
+        found = ", ".join(f"{name} ({n})" for name, n in sorted(counts.items()) if name) or "none"
         message = (
-            f"source {source} has no image in a folder {missing[0]}: wanted are images in folders "
-            f"{' and '.join(CLASSES)}; folders with files: {there}"
+            f"source {source} has no image in a folder {missing[0]}: images must be in folders "
+            f"{' and '.join(CLASSES)}; folders with files: {found}"
         )
         raise InputError(message)
     return {name: counts[name] for name in CLASSES}
 
 
-def _download(descriptor: Descriptor, target: Path) -> None:
-    """Fetch a descriptor's file; pooch checks the hash in a temporary file and then moves it."""
+def _download(descriptor: Descriptor) -> Path:
+    """Return the path of a descriptor's file in the cache, downloaded where it is not there.
+
+    DVC removes a stage's outputs before it runs the stage again, so the download is cached outside
+    of them: a rerun costs a hash and a copy. pooch downloads to a temporary file and moves it only
+    if its hash is right; it checks the hash of a cached file too, and replaces a wrong one. A
+    killed download leaves its temporary file (``tmp*``), which is never used.
+    """
     by_hand = (
-        f"fetch {descriptor.filename} by hand ({descriptor.bytes:,} bytes, sha256 "
+        f"download {descriptor.filename} by hand ({descriptor.bytes:,} bytes, sha256 "
         f"{descriptor.sha256[:12]}...) and give it with "
         f"-S source=/absolute/path/{descriptor.filename}"
     )
-    log.info("downloading %s (%.1f MB)", descriptor.url, descriptor.bytes / 1e6)
-    mode = target.stat().st_mode  # pooch's own file would be this user's alone
-    target.unlink()  # pooch downloads only what is not there
+    name = f"{descriptor.sha256}.zip"  # two sources may share a file name, but not a hash
+    fetcher = pooch.create(
+        path=pooch.os_cache("cxr"),
+        env=CACHE_VARIABLE,
+        base_url="",
+        registry={name: f"sha256:{descriptor.sha256}"},
+        urls={name: descriptor.url},
+        retry_if_failed=RETRIES,
+    )
+    cached = fetcher.abspath / name
+    log.info("%s (%.1f MB): looking for it in the cache, %s", descriptor.url,
+             descriptor.bytes / 1e6, cached)  # fmt: skip
     try:
-        fetcher = pooch.create(
-            path=target.parent,
-            base_url="",
-            registry={target.name: f"sha256:{descriptor.sha256}"},
-            urls={target.name: descriptor.url},
-            retry_if_failed=RETRIES,
-        )
-        downloader = pooch.HTTPDownloader(progressbar=True, timeout=60)
-        fetcher.fetch(target.name, downloader=downloader)
-        target.chmod(mode)
+        fetcher.fetch(name, downloader=pooch.HTTPDownloader(progressbar=True, timeout=60))
     except requests.exceptions.RequestException as error:
         message = f"cannot download {descriptor.url} ({type(error).__name__}): {by_hand}"
         raise InputError(message) from error
-    except ValueError as error:  # pooch's word for another hash
-        got = re.search(r"got ([0-9a-f]{64})", str(error))
+    except OSError as error:
         message = (
-            f"{descriptor.url} gave a file with sha256 {got.group(1) if got else 'unknown'}, "
-            f"expected is {descriptor.sha256}: it was not kept. Try again, or {by_hand}"
+            f"cannot use the download cache {fetcher.abspath} ({error.strerror or error}): set the "
+            f"environment variable {CACHE_VARIABLE} to another folder, or {by_hand}"
         )
         raise InputError(message) from error
-    if target.stat().st_size != descriptor.bytes:
+    except ValueError as error:  # pooch's error for another hash
+        got = re.search(r"got ([0-9a-f]{64})", str(error))
         message = (
-            f"{descriptor.url} gave {target.stat().st_size:,} bytes of the right sha256, but the "
+            f"{descriptor.url} gave a file with sha256 {got.group(1) if got else 'unknown'}, not "
+            f"{descriptor.sha256}; it was removed. Try again, or {by_hand}"
+        )
+        raise InputError(message) from error
+    if cached.stat().st_size != descriptor.bytes:
+        message = (
+            f"{descriptor.url} gave {cached.stat().st_size:,} bytes with the right sha256, but the "
             f"descriptor says {descriptor.bytes:,}: correct its field bytes"
         )
         raise InputError(message)
+    return cached
 
 
 def _zip_folder(folder: Path, target: Path) -> None:
     """Store the files of a folder's class folders in a zip whose bytes depend on them alone."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.parent.name in CLASSES)
+    images = [p for p in folder.rglob("*") if p.is_file() and p.parent.name in CLASSES]
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as written:
-        for path in sorted(files, key=lambda p: p.relative_to(folder).as_posix()):
+        for path in sorted(images, key=lambda p: p.relative_to(folder).as_posix()):
             info = zipfile.ZipInfo(path.relative_to(folder).as_posix(), date_time=EPOCH)
             info.external_attr = 0o644 << 16
             written.writestr(info, path.read_bytes())

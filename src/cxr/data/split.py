@@ -1,4 +1,4 @@
-"""Divide the manifest into train, val and test, whole patients at a time, in exact numbers."""
+"""The split: train, val and test in exact numbers, whole patients at a time."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from cxr import params, seeding
 from cxr.errors import InputError
@@ -22,9 +24,9 @@ def assign(
     """Give every image of a manifest its split.
 
     ``grouped``: patients, and images of equal pixels, stay together; val and test get exactly the
-    images asked for. ``image``: single images are drawn, as the original article did, which puts a
-    patient on several sides. ``official``: test is the archive's own; val is drawn from the rest as
-    in ``grouped``, and the test counts of the settings are not used.
+    requested numbers. ``image``: single images are drawn, as the original article did, which puts
+    images of one patient into several splits. ``official``: test is the archive's own; val is drawn
+    from the other images as in ``grouped``, and the test counts of the settings are ignored.
 
     Args:
         manifest: from :func:`cxr.data.manifest.build`; the order of its rows does not matter.
@@ -32,182 +34,220 @@ def assign(
         seed: ``seed`` of params.yaml.
 
     Returns:
-        The manifest with the column ``split``; and what had to be left out (path, reason): under
-        ``official``, images for training whose patient or pixels are in the official test set.
+        The manifest, ordered by path, with the column ``split``; and the images that are excluded
+        (path, reason): under ``official``, those outside of the test set whose patient or pixels
+        are in it.
 
     Raises:
-        InputError: counts that the data set cannot give, or cannot give exactly in whole groups;
-            ``official`` for an archive that has no official test set.
+        InputError: the data set has too few images, or cannot give a count exactly in whole
+            groups; ``official`` for an archive that has no official test set.
     """
     manifest = manifest.sort_values("path", ignore_index=True)
     group = groups(manifest) if settings.protocol != "image" else np.arange(len(manifest))
-    side = np.full(len(manifest), "train", dtype=object)
-    wanted = {"test": settings.test.by_label(), "val": settings.val.by_label()}
-    out = np.zeros(len(manifest), dtype=bool)
+    splits = np.full(len(manifest), "train", dtype=object)
+    counts = {"test": settings.test.by_label(), "val": settings.val.by_label()}
+    excluded = np.zeros(len(manifest), dtype=bool)
     if settings.protocol == "official":
-        official = (manifest["official_split"] == "test").to_numpy()
-        missing = [c for i, c in enumerate(CLASSES) if not (manifest["label"][official] == i).any()]
-        if missing:
-            message = (
-                f"split.protocol is official, but the archive has no folder test with {missing[0]} "
-                "images: use the protocol grouped"
-            )
-            raise InputError(message)
-        side[official] = "test"
-        out = ~official & np.isin(group, group[official])
-        del wanted["test"]
-    _check_counts(manifest, side, out, wanted)
+        test = _official_test(manifest)
+        splits[test] = "test"
+        excluded = ~test & np.isin(group, group[test])
+        del counts["test"]
+    available = (splits == "train") & ~excluded
+    _check_counts(manifest["label"].to_numpy()[available], counts)
 
     labels = _group_labels(manifest["label"].to_numpy(), group)
-    for name, counts in wanted.items():
-        for label, count in enumerate(counts):
-            free = (labels == label) & (side == "train") & ~out
-            order = seeding.generator(seed, "split", name, label)
-            chosen = _fill(group[free], count, order, f"{name} {CLASSES[label]}")
-            side[np.isin(group, chosen)] = name
-    if (labels == MIXED).any():
-        log.warning("%d images equal one of the other class; in train", (labels == MIXED).sum())
-    left_out = manifest.loc[out, ["path"]].assign(reason="same patient or pixels as official test")
-    return manifest.assign(split=side)[~out].reset_index(drop=True), left_out
+    for name, rows in _draw(labels, group, available, counts, seed).items():
+        splits[rows] = name
+    mixed = int((labels[available] == MIXED).sum())
+    if mixed:
+        log.warning(
+            "%d images share their patient or their pixels with an image of the other class; such "
+            "groups stay in train", mixed,
+        )  # fmt: skip
+    left_out = manifest.loc[excluded, ["path"]]
+    left_out = left_out.assign(reason="same patient or pixels as an image of the official test")
+    return manifest.assign(split=splits)[~excluded].reset_index(drop=True), left_out
 
 
 def groups(manifest: pd.DataFrame) -> np.ndarray:
-    """Number the groups of images that belong together: same patient, or equal pixels.
+    """Number the groups of images that must stay together: same patient, or equal pixels.
 
     Returns:
         int [n], the number of each image's group; groups are numbered by their first image.
     """
-    leader = np.arange(len(manifest))
-
-    def find(row: int) -> int:
-        while leader[row] != row:
-            leader[row] = leader[leader[row]]
-            row = leader[row]
-        return row
-
-    for column in ("patient", "pixel_hash"):
-        for rows in manifest.groupby(column, sort=False).indices.values():
-            for row in rows[1:]:
-                one, other = sorted((find(rows[0]), find(row)))
-                leader[other] = one
-    return pd.factorize(np.array([find(row) for row in range(len(manifest))]))[0]
+    rows = np.arange(len(manifest))
+    # Each image is linked to the first one of its patient and to the first one of its pixels.
+    first = [
+        pd.Series(rows).groupby(manifest[column].to_numpy()).transform("min").to_numpy()
+        for column in ("patient", "pixel_hash")
+    ]
+    links = (np.ones(2 * len(rows)), (np.tile(rows, 2), np.concatenate(first)))
+    graph = coo_array(links, shape=(len(rows), len(rows)))
+    _, component = connected_components(graph, directed=False)
+    return pd.factorize(component)[0]  # SciPy does not promise the order of its numbers
 
 
-def summary(split: pd.DataFrame, rejected: int, seed: int) -> dict[str, Any]:
-    """Count what the split came to: a DVC metric.
+def summary(manifest: pd.DataFrame, rejected: int, seed: int) -> dict[str, Any]:
+    """Return the counts of a split, for the DVC metric splits/summary.json.
 
     Args:
-        split: from :func:`assign`.
-        rejected: how many files could not be used.
+        manifest: from :func:`assign`, with splits.
+        rejected: number of files that could not be used.
         seed: ``seed`` of params.yaml.
 
     Returns:
         ``images``, ``patients``, ``groups`` of each split and class; ``total``; ``rejected``;
-        ``duplicates``: groups and images of equal pixels; ``rgb_images``; ``patients_on_two_sides``
-        of this split; ``image_level_leak``: how many test images would share their patient with
-        training, had single images been drawn in these numbers.
+        ``duplicates``: groups and images of equal pixels; ``rgb_images``; ``patients_known``:
+        images whose patient is known; ``patients_in_two_splits``: known and assumed patients with
+        images in more than one split; ``image_level_leak``: test images that would share their
+        patient with training if single images had been drawn in these numbers.
     """
-    group = pd.Series(groups(split), index=split.index)
-
-    def count(values: pd.Series) -> dict[str, dict[str, int]]:
-        return {
-            name: {
-                label: int(values[(split["split"] == name) & (split["label"] == place)].nunique())
-                for place, label in enumerate(CLASSES)
-            }
-            for name in SPLITS
-        }
-
-    copies = split["pixel_hash"].value_counts()
+    group = pd.Series(groups(manifest), index=manifest.index)
+    copies = manifest["pixel_hash"].value_counts()
     copies = copies[copies > 1]
-    sides = split.groupby("patient")["split"].nunique()
+    splits_of_patient = manifest.groupby("patient")["split"].nunique()
     return {
-        "images": count(split["path"]),
-        "patients": count(split["patient"]),
-        "groups": count(group),
-        "total": len(split),
+        "images": _unique_by_class(manifest, manifest["path"]),
+        "patients": _unique_by_class(manifest, manifest["patient"]),
+        "groups": _unique_by_class(manifest, group),
+        "total": len(manifest),
         "rejected": rejected,
         "duplicates": {"groups": len(copies), "images": int(copies.sum())},
-        "rgb_images": int((split["mode"] == "RGB").sum()),
-        "patients_on_two_sides": int((sides > 1).sum()),
-        "image_level_leak": _image_level_leak(split, seed),
+        "rgb_images": int((manifest["mode"] == "RGB").sum()),
+        "patients_known": int(manifest["patient_known"].sum()),
+        "patients_in_two_splits": int((splits_of_patient > 1).sum()),
+        "image_level_leak": _image_level_leak(manifest, seed),
     }
 
 
-def _image_level_leak(split: pd.DataFrame, seed: int) -> int:
+def _unique_by_class(manifest: pd.DataFrame, values: pd.Series) -> dict[str, dict[str, int]]:
+    """Count the different values in each split and class."""
+    return {
+        split: {
+            name: int(values[(manifest["split"] == split) & (manifest["label"] == label)].nunique())
+            for label, name in enumerate(CLASSES)
+        }
+        for split in SPLITS
+    }
+
+
+def _image_level_leak(manifest: pd.DataFrame, seed: int) -> int:
     """Draw single images in the split's own numbers and count the leaking test images."""
-    numbers = {
-        name: params.Counts(
-            **{
-                label: max(1, int(((split["split"] == name) & (split["label"] == place)).sum()))
-                for place, label in enumerate(CLASSES)
-            }
+    images = _unique_by_class(manifest, manifest["path"])
+    counts = {split: list(images[split].values()) for split in ("test", "val")}
+    each, all_of_them = np.arange(len(manifest)), np.ones(len(manifest), dtype=bool)
+    drawn = _draw(manifest["label"].to_numpy(), each, all_of_them, counts, seed)
+    tested = np.isin(each, drawn["test"])
+    trained = ~tested & ~np.isin(each, drawn["val"])
+    return int(manifest["patient"][tested].isin(manifest["patient"][trained]).sum())
+
+
+def _official_test(manifest: pd.DataFrame) -> np.ndarray:
+    """Return which images are in the archive's test folder; refuse a test set without a class."""
+    test = (manifest["official_split"] == "test").to_numpy()
+    missing = [c for i, c in enumerate(CLASSES) if not (manifest["label"][test] == i).any()]
+    if missing:
+        message = (
+            f"split.protocol is official, but the archive has no folder test with {missing[0]} "
+            "images: use the protocol grouped"
         )
-        for name in ("val", "test")
-    }
-    settings = params.Split(protocol="image", max_rejected=0.0, **numbers)
-    drawn, _ = assign(split.drop(columns="split"), settings, seed)
-    trained_on = drawn.loc[drawn["split"] == "train", "patient"]
-    tested = drawn.loc[drawn["split"] == "test", "patient"]
-    return int(tested.isin(trained_on).sum())
+        raise InputError(message)
+    return test
 
 
-def _check_counts(
-    manifest: pd.DataFrame, side: np.ndarray, out: np.ndarray, wanted: Mapping[str, Sequence[int]]
-) -> None:
+def _check_counts(labels: np.ndarray, counts: Mapping[str, Sequence[int]]) -> None:
     """Refuse counts that leave no image of a class to train on."""
     for label, name in enumerate(CLASSES):
-        available = int(((manifest["label"] == label) & (side == "train") & ~out).sum())
-        asked = {split: counts[label] for split, counts in wanted.items()}
-        if sum(asked.values()) >= available:
-            parts = " and ".join(f"split.{split}.{name} {n}" for split, n in asked.items())
+        available = int((labels == label).sum())
+        requested = {split: by_label[label] for split, by_label in counts.items()}
+        if sum(requested.values()) >= available:
+            parts = " and ".join(f"split.{split}.{name} {n}" for split, n in requested.items())
             message = (
-                f"{parts} want {sum(asked.values())} {name} images, but there are {available}, and "
-                "at least one must be left to train on: lower the counts"
+                f"{parts} need {sum(requested.values())} {name} images and at least one more to "
+                f"train on, but only {available} are available: lower the counts"
             )
             raise InputError(message)
 
 
 def _group_labels(labels: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Return for each image the label that its whole group has, or MIXED."""
+    """Return the label that all images of each image's group have, or MIXED."""
     low, high = np.full(group.max() + 1, 2), np.full(group.max() + 1, -1)
     np.minimum.at(low, group, labels)
     np.maximum.at(high, group, labels)
     return np.where(low == high, low, MIXED)[group]
 
 
-def _fill(group: np.ndarray, count: int, draws: np.random.Generator, what: str) -> np.ndarray:
-    """Choose whole groups, in random order, that hold exactly ``count`` images.
-
-    A group is taken wherever the groups behind it can still make up the rest exactly. Which rests
-    those are is kept as the bits of one integer a place: bit k is set where some of the groups from
-    there on hold k images together.
+def _draw(
+    labels: np.ndarray,
+    group: np.ndarray,
+    available: np.ndarray,
+    counts: Mapping[str, Sequence[int]],
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Draw whole groups for each split, in the order of ``counts``.
 
     Args:
-        group: the group of each free image.
+        labels: int [n], the label of each image's group, or MIXED.
+        group: int [n], the group of each image.
+        available: bool [n], False for images that must not be drawn.
+        counts: for each split, how many images of each label to draw.
+        seed: ``seed`` of params.yaml.
+
+    Returns:
+        The rows of each split.
+    """
+    drawn = {}
+    for split, by_label in counts.items():
+        chosen = [
+            _fill(
+                group[available & (labels == label)],
+                count,
+                seeding.generator(seed, "split", split, label),
+                f"{split} {CLASSES[label]}",
+            )
+            for label, count in enumerate(by_label)
+        ]
+        rows = np.isin(group, np.concatenate(chosen))
+        available = available & ~rows
+        drawn[split] = np.flatnonzero(rows)
+    return drawn
+
+
+def _fill(
+    group: np.ndarray, count: int, generator: np.random.Generator, description: str
+) -> np.ndarray:
+    """Choose whole groups, in random order, that hold exactly ``count`` images.
+
+    A group is chosen if the groups after it can still supply exactly the number that remains. The
+    numbers they can supply are the bits of one integer for each position in the order: bit k is set
+    if some of the groups from that position on hold k images in total.
+
+    Args:
+        group: the group of each available image.
         count: how many images to choose.
-        draws: gives the order.
-        what: names the split and class in an error.
+        generator: draws the order.
+        description: names the split and class in an error.
 
     Returns:
         The chosen groups.
     """
     numbers, sizes = np.unique(group, return_counts=True)
-    order = draws.permutation(len(numbers))
+    order = generator.permutation(len(numbers))
     reachable = [1]
-    for place in order[::-1]:
-        reachable.append(reachable[-1] | reachable[-1] << int(sizes[place]))
-    chosen, rest = [], count
-    for place, behind in zip(order, reachable[-2::-1], strict=True):
-        left = rest - int(sizes[place])
-        if left >= 0 and behind >> left & 1:
-            chosen.append(numbers[place])
-            rest = left
-    if rest:
-        near = [n for n in range(1, len(group)) if reachable[-1] >> n & 1]  # none and all: no use
+    for position in order[::-1]:
+        reachable.append(reachable[-1] | reachable[-1] << int(sizes[position]))
+    chosen, remaining = [], count
+    for position, after in zip(order, reachable[-2::-1], strict=True):
+        left = remaining - int(sizes[position])
+        if left >= 0 and after >> left & 1:
+            chosen.append(numbers[position])
+            remaining = left
+    if remaining:
+        # Neither none nor all of the images: a split without a class is of no use.
+        possible = [n for n in range(1, len(group)) if reachable[-1] >> n & 1]
         message = (
-            f"{what}: {count} images cannot be had in whole patients; the nearest number that can "
-            f"is {min(near, key=lambda n: abs(n - count), default='none')}"
+            f"{description}: no set of whole patients has exactly {count} images; the nearest "
+            f"possible number is {min(possible, key=lambda n: abs(n - count), default='none')}"
         )
         raise InputError(message)
     return np.array(chosen, dtype=int)

@@ -1,0 +1,63 @@
+"""The tensors: every X-ray as grey uint8 pixels of one size, in one memory-mapped array.
+
+One channel of one byte a pixel takes a third of RGB's space and a twelfth of float32 RGB's.
+Everything else (float, RGB, augmentation, the backbone's preprocessing) happens inside the model.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxr import files, params
+from cxr.data import archive, contact_sheet, image, threads
+from cxr.errors import InputError
+
+
+def build(
+    archive_path: Path, manifest: pd.DataFrame, size: int, settings: params.Tensors, folder: Path
+) -> None:
+    """Decode and resize every image of a manifest into ``folder``.
+
+    Args:
+        archive_path: the zip.
+        manifest: the manifest with splits; the array has its rows in the same order.
+        size: side of the squares in pixels.
+        settings: how an image becomes a square.
+        folder: gets ``images.npy`` (uint8 [n, size, size]), ``index.csv`` (id, label, split,
+            patient) and ``contact_sheet.png``, all of them or none.
+
+    Raises:
+        InputError: an image is missing or unreadable, or its bytes differ from the manifest's.
+    """
+    square = {
+        "squash": image.squash, "letterbox": image.letterbox, "center_crop": image.center_crop
+    }[settings.resize]  # fmt: skip
+    with (
+        files.replacing(folder / "index.csv") as index,
+        files.replacing(folder / "contact_sheet.png") as sheet,
+        files.replacing(folder / "images.npy") as pixels,
+    ):
+        images = np.lib.format.open_memmap(
+            pixels, mode="w+", dtype="uint8", shape=(len(manifest), size, size)
+        )
+        with archive.open_zip(archive_path) as opened:
+
+            def cache(row: tuple[int, str, str]) -> None:
+                place, path, sha256 = row
+                try:
+                    data = archive.read(opened, path)
+                    grey, _ = image.decode(data)
+                    if files.bytes_sha256(data) != sha256:
+                        message = "not the file that was split"
+                        raise InputError(message)
+                except InputError as error:
+                    message = f"{path} in {archive_path}: {error}; run `dvc repro -f split`"
+                    raise InputError(message) from error
+                images[place] = square(grey, size)
+
+            rows = zip(range(len(manifest)), manifest["path"], manifest["sha256"], strict=True)
+            threads.parallel_map(cache, rows, f"caching at {size} x {size}")
+        images.flush()
+        contact_sheet.draw(images, manifest).save(sheet)
+        files.write_csv(index, manifest[["id", "label", "split", "patient"]])
