@@ -42,7 +42,10 @@ def assign(
     manifest = manifest.sort_values("path", ignore_index=True)
     group = groups(manifest) if settings.protocol != "image" else np.arange(len(manifest))
     side = np.full(len(manifest), "train", dtype=object)
-    wanted = {"test": settings.test.by_label(), "val": settings.val.by_label()}
+    wanted = {
+        name: (counts.NORMAL, counts.PNEUMONIA)
+        for name, counts in (("test", settings.test), ("val", settings.val))
+    }
     out = np.zeros(len(manifest), dtype=bool)
     if settings.protocol == "official":
         official = (manifest["official_split"] == "test").to_numpy()
