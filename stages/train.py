@@ -3,28 +3,28 @@
 from cxr import params
 from cxr.data import cache
 from cxr.errors import InputError
-from cxr.models import backbones, weights
+from cxr.models import freezing, weights
 from cxr.tracking import client as tracking
-from cxr.training import fit
+from cxr.training import device, fit
 from stages import MODELS, RAW, TENSORS, WEIGHTS, add_system, parser, run
 
 
 def work(settings: params.Params, system: str, freeze_blocks: int | None, perturbed: bool) -> None:
-    chosen = settings.system(system)
-    chosen = chosen.with_frozen_blocks(freeze_blocks, len(backbones.get(chosen).blocks))
-    if chosen.perturbs and not perturbed:
+    chosen = freezing.resolve(settings.system(system), freeze_blocks)
+    if fit.perturbs(chosen) and not perturbed:
         message = (
-            f"a phase of {system} trains on perturbed data, but no --perturbed came: give the "
-            'system\'s line in dvc.yaml args: "--perturbed" and also: perturbation'
+            f"a phase of {system} trains on perturbed data, but --perturbed is missing: add "
+            'args: "--perturbed" and also: perturbation to the system\'s line in dvc.yaml'
         )
         raise InputError(message)
     tensors, folder = TENSORS / str(chosen.image_size), MODELS / system
     images, index = cache.open_cache(tensors)
     initial = weights.initial(WEIGHTS / system)
+    device.keep_memory(device.find())
     with tracking.live(settings.tracking, system) as live:
         trained = fit.train(
             chosen, images, index, initial, settings.training, settings.perturbation,
-            settings.seed, live.epoch,
+            settings.inference_batch_size, settings.seed, live.epoch,
         )  # fmt: skip
         saved = fit.save(trained, folder, freeze_blocks)
         inputs = [tensors / "images.npy", tensors / "index.csv", WEIGHTS / system]
@@ -38,11 +38,11 @@ if __name__ == "__main__":
     arguments.add_argument(
         "--freeze-blocks",
         type=int,
-        help="blocks of the backbone that stay frozen, for phases with above_freeze_blocks",
+        help="number of frozen blocks of the backbone, for phases with above_freeze_blocks",
     )
     arguments.add_argument(
         "--perturbed",
         action="store_true",
-        help="phases may train on perturbed data: dvc.yaml has `also: perturbation` for the system",
+        help="allow phases on perturbed data; the system's line in dvc.yaml has also: perturbation",
     )
     run(work, arguments)

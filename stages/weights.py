@@ -1,4 +1,4 @@
-"""Bring a system's initial weights into weights/<system>/: ImageNet's, a file's, or none.
+"""Put a system's initial weights into weights/<system>/: ImageNet, a file, or random ones.
 
 The one stage, beside download, that may need the network: training reads only what it leaves.
 """

@@ -16,22 +16,22 @@ SIZE = 16
 
 
 def tiny_layers(tensor: Any) -> Any:
-    """Lay two blocks of one convolution each, and layers without weights between them."""
+    """Apply two blocks of one convolution each, with layers without weights between them."""
     x = layers.Conv2D(4, 3, padding="same", name="block1_conv1")(tensor)
-    x = layers.ReLU()(x)  # its name is Keras's to choose
+    x = layers.ReLU()(x)  # Keras chooses its name
     x = layers.MaxPooling2D(4, name="block1_pool")(x)
     return layers.Conv2D(6, 3, activation="relu", padding="same", name="block2_conv1")(x)
 
 
 def tiny_model() -> keras.Model:
-    """The tiny backbone alone, with weights of its own; stands for Keras's ImageNet model."""
+    """The tiny backbone alone with random weights, in the place of Keras's ImageNet model."""
     image = keras.Input((SIZE, SIZE, 3))
     return keras.Model(image, tiny_layers(image), name="tiny")
 
 
 TINY = backbones.Backbone(
     preprocess=backbones.caffe,
-    layers_on=tiny_layers,
+    apply=tiny_layers,
     imagenet=tiny_model,
     blocks=("block1_.*|re_lu.*", "block2_.*"),
     min_size=8,
@@ -59,7 +59,7 @@ def phase(
     patience: int | None = None,
     **changes: Any,
 ) -> params.Phase:
-    """A phase, where only what a test is about needs to be said; with patience, keep the best."""
+    """A phase with defaults; with patience it stops early and restores the best epoch."""
     stopping = None
     if patience is not None:
         stopping = params.EarlyStopping(monitor="val_loss", patience=patience, min_delta=0.0)
@@ -71,19 +71,19 @@ def phase(
         "epochs": epochs,
         "steps_per_epoch": None,
         "early_stopping": stopping,
-        "keep": "last" if patience is None else "val_loss",
+        "restore": None if patience is None else "val_loss",
     }
     return params.Phase(**settings | changes)
 
 
 def head(*dense: params.Dense, **changes: Any) -> params.Head:
-    """A head of one sigmoid on averages."""
+    """A head with average pooling and one sigmoid."""
     settings: dict[str, Any] = {"pool": "average", "dropout": 0.0, "output": "sigmoid"}
     return params.Head(**settings | {"dense": dense} | changes)
 
 
 def system(**changes: Any) -> params.System:
-    """A system on the tiny backbone, which the test has to put into ``backbones.BACKBONES``."""
+    """A system with the tiny backbone, which the test must add to ``backbones.BACKBONES``."""
     settings: dict[str, Any] = {
         "backbone": "tiny",
         "weights": None,
@@ -92,27 +92,25 @@ def system(**changes: Any) -> params.System:
         "augmentation": AUGMENTATION,
         "class_weights": "balanced",
         "head": head(params.Dense(units=5, batch_norm=False, dropout=0.4)),
-        "loss": "binary_crossentropy",
         "phases": {"train": phase()},
     }
     return params.System(**settings | changes)
 
 
 def vgg16(**changes: Any) -> params.System:
-    """VGG16 at the smallest size it takes, with a small head."""
+    """VGG16 at the smallest size it accepts, with a small head."""
     return system(**{"backbone": "vgg16", "image_size": 32, "batch_size": 2} | changes)
 
 
 def xrays(counts: dict[str, tuple[int, int]], size: int = SIZE) -> tuple[np.ndarray, pd.DataFrame]:
-    """Make noise with a bright spot where the label is 1.
+    """Make images of noise, with a bright spot where the label is 1.
 
     Args:
-        counts: how many images of label 0 and of label 1 each split has.
+        counts: the number of images with label 0 and with label 1 in each split.
         size: side in pixels.
 
     Returns:
-        uint8 [n, size, size], splits and labels mixed, and the index that belongs to it: four
-        images a patient.
+        uint8 [n, size, size], splits and labels mixed, and their index: four images per patient.
     """
     draws = np.random.default_rng(0)
     rows = [
@@ -132,7 +130,7 @@ def xrays(counts: dict[str, tuple[int, int]], size: int = SIZE) -> tuple[np.ndar
     return images.astype("uint8"), index[["id", "label", "split", "patient"]]
 
 
-# The first article's head, and VGG16's convolutions in blocks.
+# The head of the first article.
 ARTICLE = head(
     params.Dense(units=512, batch_norm=False, dropout=0.4),
     params.Dense(units=64, batch_norm=False, dropout=0.4),
@@ -144,8 +142,7 @@ OUTPUTS = ["sigmoid", "sigmoid_pair", "log_softmax"]
 
 def of(output: str, **changes) -> params.System:
     """The tiny system with another output."""
-    loss = "negative_log_likelihood" if output == "log_softmax" else "binary_crossentropy"
-    return system(head=head(output=output), loss=loss, **changes)
+    return system(head=head(output=output), **changes)
 
 
 def resnet18(**changes) -> params.System:
@@ -153,7 +150,7 @@ def resnet18(**changes) -> params.System:
 
 
 def cnn(**changes) -> params.System:
-    """A backbone of twelve layers, a third of them batch norms, and a head with one too."""
+    """A backbone of twelve layers, a third of them batch norms, and a head with another."""
     norm = head(params.Dense(units=5, batch_norm=True, dropout=0.4))
     return system(**{"backbone": "cnn", "image_size": 46, "head": norm} | changes)
 
@@ -181,10 +178,10 @@ def assert_same(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
 
 
 def ids(variables) -> list[int]:
-    """Return which variables these are, to tell shared weights from equal ones."""
+    """Return the identity of each variable, to tell shared weights from equal ones."""
     return [id(variable) for variable in variables]
 
 
 def unmoved(count: int) -> np.ndarray:
-    """Transforms that leave images as they are."""
+    """Transforms that change nothing."""
     return augment.transforms(np.tile(np.eye(3), (count, 1, 1)))

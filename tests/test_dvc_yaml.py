@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from cxr import params
+from cxr.training import fit
 
 ROOT = Path(__file__).resolve().parents[1]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -85,7 +86,7 @@ def test_a_system_depends_on_the_perturbation_where_a_phase_trains_on_it():
     lines = PIPELINE["train"]["foreach"]
     asked = {name for name, line in lines.items() if line["also"] == "perturbation"}
     assert asked == {name for name, line in lines.items() if "--perturbed" in line["args"]}
-    assert asked == {name for name, system in systems.items() if system.perturbs}
+    assert asked == {name for name, system in systems.items() if fit.perturbs(system)}
 
 
 def test_every_system_has_its_image_size_cached():

@@ -133,7 +133,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory, forking_path: str) -> Clone:
     made = Clone(root, forking_path)
     phantom.write_archive(root / "tiny.zip", seed=1, images=40, size_range=(40, 64))
     image = keras.Input((None, None, 3))
-    backbone = keras.Model(image, backbones.BACKBONES["cnn"].layers_on(image))
+    backbone = keras.Model(image, backbones.BACKBONES["cnn"].apply(image))
     backbone.save_weights(root / "cnn.weights.h5")
     made.call("git", "init", "--quiet")
     made.call("git", "config", "user.name", "test")

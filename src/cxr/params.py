@@ -1,27 +1,34 @@
-"""The parameters of params.yaml: typed, frozen, read once, nothing unknown let through."""
+"""The schema of params.yaml: types, ranges and messages. Unknown keys are errors.
+
+No stage depends on this file (DVC tracks the values that a stage reads), so it must compute nothing
+that a result depends on.
+"""
 
 import difflib
 import json
 import os
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
     Field,
     Tag,
     ValidationError,
-    model_validator,
 )
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from cxr.errors import InputError
 
-CLASSES = ("NORMAL", "PNEUMONIA")  # the label of a class is its place here: 0, 1
+CLASSES = ("NORMAL", "PNEUMONIA")  # the label of a class is its index: 0, 1
 SPLITS = ("train", "val", "test")
+
+# The name of a phase or a system is also the name of a file or a folder.
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 
 
 class _Frozen(BaseModel):
@@ -29,18 +36,14 @@ class _Frozen(BaseModel):
 
 
 class Counts(_Frozen):
-    """How many images of each class a split holds, 1 or more: AUC needs both classes."""
+    """The number of images of each class in a split, at least 1: AUC needs both classes."""
 
     NORMAL: Annotated[int, Field(ge=1)]
     PNEUMONIA: Annotated[int, Field(ge=1)]
 
-    def by_label(self) -> tuple[int, int]:
-        """Return the counts in the order of the labels."""
-        return (self.NORMAL, self.PNEUMONIA)
-
 
 class Split(_Frozen):
-    """How the images are divided; see :func:`cxr.split.assign`."""
+    """How the images are divided; see :func:`cxr.data.split.assign`."""
 
     protocol: Literal["grouped", "image", "official"]
     val: Counts
@@ -50,7 +53,7 @@ class Split(_Frozen):
 
 
 class Tensors(_Frozen):
-    """How a film is brought to the square that a network takes; see :mod:`cxr.tensors`."""
+    """How an X-ray is resized to the square that a network takes; see :mod:`cxr.data`."""
 
     resize: Literal["squash", "letterbox", "center_crop"]
 
@@ -66,27 +69,29 @@ class Augmentation(_Frozen):
     horizontal_flip: bool
 
 
+def _ascending(brightness: tuple[float, float]) -> tuple[float, float]:
+    if brightness[0] > brightness[1]:
+        message = "give the lower factor first"
+        raise ValueError(message)
+    return brightness
+
+
 class Perturbation(_Frozen):
-    """Ranges of the damage that stands for a second hospital's films; see :mod:`cxr.augment`."""
+    """Ranges of the perturbation that stands for a second hospital; see :mod:`cxr.augment`."""
 
     rotation: Annotated[float, Field(ge=0, le=180)]
     shear: Annotated[float, Field(ge=0, lt=90)]
     zoom: Annotated[float, Field(ge=0, lt=1)]
     horizontal_flip: bool
     channel_shift: Annotated[float, Field(ge=0, le=255)]
-    brightness: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
-
-    @model_validator(mode="after")
-    def _low_before_high(self) -> Self:
-        low, high = self.brightness
-        if low > high:
-            message = f"brightness is [{low}, {high}]: give the lower factor first"
-            raise ValueError(message)
-        return self
+    brightness: Annotated[
+        tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]],
+        AfterValidator(_ascending),
+    ]
 
 
 class Dense(_Frozen):
-    """One hidden layer of a head: dense, batch norm where asked for, ReLU, then dropout."""
+    """One hidden layer of a head: dense, optional batch norm, ReLU, then dropout."""
 
     units: Annotated[int, Field(ge=1)]
     batch_norm: bool
@@ -94,10 +99,11 @@ class Dense(_Frozen):
 
 
 class Head(_Frozen):
-    """What stands on the backbone: pooling, dropout, hidden layers, and the output.
+    """The layers on top of the backbone: pooling, dropout, hidden layers and the output.
 
     The output is one ``sigmoid``, the probability of PNEUMONIA; a ``sigmoid_pair``, one for each
-    class, of which PNEUMONIA's part counts; or a pair's ``log_softmax``.
+    class; or the ``log_softmax`` of both classes. It also decides the loss; see
+    :mod:`cxr.training.losses`.
     """
 
     pool: Literal["flatten", "average", "max"]
@@ -107,49 +113,53 @@ class Head(_Frozen):
 
 
 class Blocks(_Frozen):
-    """The blocks of the backbone that are trained, counted from 1, and the head."""
+    """Train these blocks of the backbone, counted from 1, and the head."""
 
     blocks: tuple[Annotated[int, Field(ge=1)], ...]
 
 
 class FromLayer(_Frozen):
-    """The backbone's layers from this one on, counted from 0 as in ``model.layers``; the head."""
+    """Train the backbone from this layer on, counted from 0, and the head."""
 
     from_layer: Annotated[int, Field(ge=0)]
 
 
 class Last(_Frozen):
-    """The last layers of backbone and head, layers without weights counted too."""
+    """Train this many layers at the end of the network, counting layers without weights too."""
 
     last: Annotated[int, Field(ge=1)]
 
 
-def _rule_kind(rule: Any) -> str | None:
-    """Tell pydantic which of the rules a value is meant to be, so that it complains of that one."""
+# The tags of the union below, which pydantic adds to an error's location. No key looks like them.
+_TAGS = {"word": "<word>", "blocks": "<blocks>", "from_layer": "<from_layer>", "last": "<last>"}
+
+
+def _tag(rule: Any) -> str | None:
+    """Tell pydantic which type of rule is meant, so that it reports errors of that type alone."""
     if isinstance(rule, str):
-        return "word"
+        return _TAGS["word"]
     keys = rule if isinstance(rule, dict) else getattr(rule, "model_fields_set", ())
-    if len(keys) != 1:  # such as what `-S ...trainable.blocks=[5]` adds to a from_layer
+    if len(keys) != 1:  # such as `-S ...trainable.blocks=[5]`, which adds to a from_layer
         return None
-    return next((f"by_{key}" for key in ("blocks", "from_layer", "last") if key in keys), None)
+    return _TAGS.get(next(iter(keys)))
 
 
 Trainable = Annotated[
-    Annotated[Literal["all", "backbone", "head", "above_freeze_blocks"], Tag("word")]
-    | Annotated[Blocks, Tag("by_blocks")]
-    | Annotated[FromLayer, Tag("by_from_layer")]
-    | Annotated[Last, Tag("by_last")],
+    Annotated[Literal["all", "backbone", "head", "above_freeze_blocks"], Tag(_TAGS["word"])]
+    | Annotated[Blocks, Tag(_TAGS["blocks"])]
+    | Annotated[FromLayer, Tag(_TAGS["from_layer"])]
+    | Annotated[Last, Tag(_TAGS["last"])],
     Discriminator(
-        _rule_kind,
+        _tag,
         custom_error_type="rule",
-        custom_error_message="Should be all, backbone, head, above_freeze_blocks, or one alone "
+        custom_error_message="Should be all, backbone, head, above_freeze_blocks, or exactly one "
         "of blocks: [5], from_layer: 100, last: 5",
     ),
 ]
 
 
 class EarlyStopping(_Frozen):
-    """Stop a phase when ``monitor`` has not got better by more than ``min_delta`` for a while."""
+    """Stop when ``monitor`` has not improved by more than ``min_delta`` for ``patience`` epochs."""
 
     monitor: Literal["val_loss", "val_accuracy"]
     patience: Annotated[int, Field(ge=1)]
@@ -174,11 +184,11 @@ class Phase(_Frozen):
     epochs: Annotated[int, Field(ge=1)]
     steps_per_epoch: Annotated[int, Field(ge=1)] | None
     early_stopping: EarlyStopping | None
-    keep: Literal["val_loss", "val_accuracy", "last"]
+    restore: Literal["val_loss", "val_accuracy"] | None
 
 
 class System(_Frozen):
-    """Backbone x weights x head x phases: all that sets one system apart from another."""
+    """Backbone x weights x head x phases: everything that distinguishes one system from another."""
 
     backbone: str
     weights: Annotated[str, Field(min_length=1)] | None
@@ -187,96 +197,30 @@ class System(_Frozen):
     augmentation: Augmentation | None
     class_weights: Literal["balanced"] | None
     head: Head
-    loss: Literal["binary_crossentropy", "negative_log_likelihood"]
-    phases: Annotated[dict[str, Phase], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _loss_fits_the_output(self) -> Self:
-        logarithms = self.head.output == "log_softmax"
-        if logarithms != (self.loss == "negative_log_likelihood"):
-            message = (
-                f"loss {self.loss} does not go with head.output {self.head.output}: "
-                "negative_log_likelihood is for log_softmax, binary_crossentropy for sigmoids"
-            )
-            raise ValueError(message)
-        return self
-
-    @model_validator(mode="after")
-    def _phases_are_files(self) -> Self:
-        for name in self.phases:
-            if not re.fullmatch(r"[a-z0-9_]+", name):
-                message = f"phases.{name}: a phase's name is a file's: use a-z, 0-9 and _"
-                raise ValueError(message)
-        return self
-
-    @property
-    def perturbs(self) -> bool:
-        """Return whether a phase trains on the perturbed X-rays."""
-        return any(phase.data == "perturbed" for phase in self.phases.values())
-
-    def with_frozen_blocks(self, freeze_blocks: int | None, blocks: int) -> Self:
-        """Put the blocks to train in the place of ``above_freeze_blocks``.
-
-        Args:
-            freeze_blocks: how many blocks of the backbone stay frozen, counted from the input;
-                None where the system is not told.
-            blocks: how many blocks the backbone has.
-
-        Raises:
-            InputError: where it is out of range, missing, or would change nothing.
-        """
-        waiting = [
-            n for n, phase in self.phases.items() if phase.trainable == "above_freeze_blocks"
-        ]
-        if freeze_blocks is None:
-            if waiting:
-                message = (
-                    f"phase {waiting[0]} trains above_freeze_blocks, but no --freeze-blocks came: "
-                    'give the system\'s line in dvc.yaml args: "--freeze-blocks ${freeze_blocks}"'
-                )
-                raise InputError(message)
-            return self
-        if not waiting:
-            message = (
-                f"--freeze-blocks {freeze_blocks} would change nothing: no phase of the system has "
-                "trainable: above_freeze_blocks. Drop the argument in dvc.yaml."
-            )
-            raise InputError(message)
-        if not 0 <= freeze_blocks <= blocks:
-            message = (
-                f"freeze_blocks is {freeze_blocks}; backbone {self.backbone} has {blocks} blocks: "
-                f"give an integer from 0 (train all) to {blocks} (train the head alone)"
-            )
-            raise InputError(message)
-        rule = Blocks(blocks=tuple(range(freeze_blocks + 1, blocks + 1)))
-        phases = {
-            name: phase.model_copy(update={"trainable": rule}) if name in waiting else phase
-            for name, phase in self.phases.items()
-        }
-        return self.model_copy(update={"phases": phases})
+    phases: Annotated[dict[Name, Phase], Field(min_length=1)]
 
 
 class Training(_Frozen):
-    """What concerns the machine rather than a system."""
+    """Settings of training that depend on the machine."""
 
     precision: Literal["auto", "float32", "bfloat16"]
     require_gpu: bool
 
 
 class Evaluate(_Frozen):
-    """How a trained model is judged."""
+    """How a trained model is evaluated."""
 
     threshold: Annotated[float, Field(gt=0, lt=1)]
 
 
 class Tracking(_Frozen):
-    """Where MLflow files the runs."""
+    """Where MLflow keeps the runs."""
 
     experiment: Annotated[str, Field(min_length=1)]
 
 
 class Params(_Frozen):
-    """All of params.yaml; its comments there say what each is for."""
+    """All of params.yaml; the comments there say what each setting is for."""
 
     source: Annotated[str, Field(min_length=1)]
     seed: Annotated[int, Field(ge=0)]
@@ -285,23 +229,20 @@ class Params(_Frozen):
     tensors: Tensors
     perturbation: Perturbation
     training: Training
+    inference_batch_size: Annotated[int, Field(ge=1)]
     evaluate: Evaluate
     tracking: Tracking
-    systems: Annotated[dict[str, System], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _names_are_folders(self) -> Self:
-        for name in self.systems:
-            if not re.fullmatch(r"[a-z0-9_]+", name):
-                message = f"systems.{name}: a system's name is a folder: use a-z, 0-9 and _"
-                raise ValueError(message)
-        return self
+    systems: Annotated[dict[Name, System], Field(min_length=1)]
 
     def system(self, name: str) -> System:
-        """Return the system of that name, or say which there are."""
+        """Return the system of that name.
+
+        Raises:
+            InputError: there is none; the message lists the names.
+        """
         if name not in self.systems:
             message = f"no system {name!r} in params.yaml: there are {', '.join(self.systems)}"
-            raise InputError(message + _nearest(name, self.systems))
+            raise InputError(message + _suggestion(name, self.systems))
         return self.systems[name]
 
 
@@ -309,104 +250,65 @@ def load(path: str | os.PathLike[str] = "params.yaml") -> Params:
     """Read and check a parameter file.
 
     Args:
-        path: a YAML file, as DVC writes it.
+        path: a YAML 1.2 file, as DVC writes it.
 
     Raises:
-        InputError: the file is missing or not YAML, a key is unknown or missing, or a value has
-            the wrong type or range. One line for each, with the dotted key.
+        InputError: the file is missing or not YAML, a key is unknown, missing or given twice, or a
+            value has the wrong type or range. One line, with the dotted key of each problem.
     """
     path = Path(path)
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Yaml12)
+        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        # Through JSON, because strict mode then accepts a list for a tuple, and still no "4" for 4.
+        text = json.dumps(raw, default=str)
     except FileNotFoundError as error:
-        message = f"{path} is missing: run from the repository's root, where params.yaml lies"
+        message = f"{path} is missing: run from the repository's root, which has a params.yaml"
         raise InputError(message) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        message = f"{path} is not YAML: {' '.join(str(error).split())}"
-        raise InputError(message) from error
-    text = json.dumps(raw, default=str)
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {_one_line(error)}") from error
+    except TypeError as error:  # a key that is a date or a list
+        raise InputError(f"{path}: a key is not text ({error})") from error
     try:
-        # Through JSON: strict mode then takes a list for a tuple, and still no "4" for 4.
         return Params.model_validate_json(text)
     except ValidationError as error:
-        raw = json.loads(text)  # with the keys as pydantic has seen them: 1 is "1" there
-        problems = dict.fromkeys(_explain(problem, raw) for problem in error.errors())
+        problems = dict.fromkeys(_explain(problem) for problem in error.errors())
         raise InputError("; ".join(f"{path}: {problem}" for problem in problems)) from error
 
 
-class _Yaml12(yaml.SafeLoader):
-    """YAML 1.2's floats: DVC writes 1e-05, which PyYAML, at 1.1, would read as a string."""
+def _one_line(error: Exception) -> str:
+    """Say what is wrong with YAML, and in which line, without ruamel's hints for programmers."""
+    if isinstance(error, MarkedYAMLError) and error.problem and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {' '.join(error.problem.split())}"
+    return " ".join(str(error).split())
 
 
-_Yaml12.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-
-
-def _explain(problem: Any, raw: Any) -> str:
-    """Turn one of pydantic's errors into a sentence with the dotted key."""
-    key, known = _locate(problem["loc"], raw)
+def _explain(problem: Any) -> str:
+    """Turn one of pydantic's errors into a sentence that begins with the dotted key."""
+    inserted = {*_TAGS.values(), "[key]"}  # parts of the location that are not in the file
+    key = [str(part) for part in problem["loc"] if part not in inserted]
     dotted = ".".join(key) or "the file"
     match problem["type"]:
         case "extra_forbidden":
-            return f"{dotted} is unknown" + _nearest(key[-1], known, ".".join(key[:-1]))
+            return f"{dotted} is unknown{_suggestion(key[-1], _field_names())}"
         case "missing":
             return f"{dotted} is missing: give it a value"
+        case "string_pattern_mismatch":
+            return f"{dotted}: a name that is also a file or folder may contain only a-z, 0-9 and _"
         case "value_error":
-            text = str(problem["ctx"]["error"])  # begins with the key below its model's own
-            return f"{dotted}.{text}" if key else text
-    allowed = problem["msg"][0].lower() + problem["msg"][1:]
+            allowed = str(problem["ctx"]["error"])
+        case _:
+            allowed = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{dotted} is {problem['input']!r}: {allowed}"
 
 
-def _locate(loc: tuple[int | str, ...], raw: Any) -> tuple[list[str], list[str]]:
-    """Follow ``loc`` through the raw file and the models: the key, and the names known beside it.
-
-    Pydantic puts the tried type's name into ``loc`` where a value may have several types; those
-    parts are not in the file and are passed over.
-    """
-    key: list[str] = []
-    model: Any = Params
-    known: list[str] = []
-    for place, part in enumerate(loc):
-        inside = isinstance(raw, dict | list) and (
-            part in raw if isinstance(raw, dict) else isinstance(part, int) and part < len(raw)
-        )
-        if not inside and place < len(loc) - 1:
-            continue
-        fields = getattr(model, "model_fields", {})
-        if not inside and fields and part not in fields:
-            continue  # the tag of a type
-        if not inside and not isinstance(raw, dict) and isinstance(part, str):
-            continue
-        key.append(str(part))
-        known = list(fields)
-        raw = raw[part] if inside else None
-        model = _model_of(fields[part].annotation) if part in fields else _item_of(model)
-    return key, known
+def _field_names() -> set[str]:
+    """Return the names of all settings, at every level."""
+    schema = Params.model_json_schema()
+    models = [schema, *schema["$defs"].values()]
+    return {name for model in models for name in model["properties"]}
 
 
-def _model_of(annotation: Any) -> Any:
-    """Find the model (or the container of models) in an annotation such as ``X | None``."""
-    if hasattr(annotation, "model_fields"):
-        return annotation
-    arguments = getattr(annotation, "__args__", ())
-    if getattr(annotation, "__origin__", None) in (dict, tuple):
-        return annotation
-    return next((found for a in arguments if (found := _model_of(a)) is not None), None)
-
-
-def _item_of(container: Any) -> Any:
-    """Return the model of a dict's values or of a tuple's items."""
-    arguments = getattr(container, "__args__", ())
-    return next((found for a in arguments if (found := _model_of(a)) is not None), None)
-
-
-def _nearest(name: str, known: Any, parent: str = "") -> str:
-    """Return ``: did you mean ...?`` with the known name most like ``name``, where one is."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    if close:
-        return f": did you mean {f'{parent}.' if parent else ''}{close[0]}?"
-    return f": known here are {', '.join(known)}" if known else ""
+def _suggestion(name: str, known: Any) -> str:
+    """Return ``: did you mean ...?`` with the names most like ``name``; empty if there is none."""
+    close = difflib.get_close_matches(name, sorted(known), n=2)
+    return f": did you mean {' or '.join(close)}?" if close else ""

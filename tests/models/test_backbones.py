@@ -33,7 +33,7 @@ PREPROCESSING = {
 def alone(backbone: backbones.Backbone, size: int) -> keras.Model:
     """The backbone without its preprocessing, on RGB."""
     image = keras.Input((size, size, 3))
-    return keras.Model(image, backbone.layers_on(image))
+    return keras.Model(image, backbone.apply(image))
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -41,7 +41,7 @@ def smallest(request):
     """Each backbone with its preprocessing, on grey pixels of the smallest size; made once."""
     backbone = backbones.BACKBONES[request.param]
     image = keras.Input((backbone.min_size, backbone.min_size, 1))
-    return backbone, keras.Model(image, backbone.layers_on(backbone.preprocess(image)))
+    return backbone, keras.Model(image, backbone.apply(backbone.preprocess(image)))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ from cxr import params
 from cxr.models import backbones, store
 sys.modules["keras_hub"] = None
 print(store.load({str(tmp_path)!r}).name)
-backbones.get(params.load().systems["resnet18_fc"]).layers_on(None)
+backbones.get(params.load().systems["resnet18_fc"]).apply(None)
 """
     run = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False,

@@ -152,8 +152,8 @@ class TestSplit:
     def test_cuts_where_training_begins(self, settings, rule, last):
         model = network.build(settings)
         freezing.set_trainable(model, settings, phase(rule))
-        whole = network.raw_outputs(model)
-        frozen, rest = freezing.cut(whole)
+        whole = network.with_head_output(model)
+        frozen, rest = freezing.feature_extractor(whole)
         assert frozen.layers[-1].name == last
         assert not frozen.trainable_weights
         assert ids(rest.trainable_weights) == ids(whole.trainable_weights)
@@ -164,7 +164,7 @@ class TestSplit:
     @pytest.mark.parametrize("rule", ["all", "backbone", params.Blocks(blocks=(1,))], ids=str)
     def test_there_is_none_where_the_first_weights_are_trained(self, norms, rule):
         freezing.set_trainable(norms, cnn(), phase(rule))
-        assert freezing.cut(network.raw_outputs(norms)) is None
+        assert freezing.feature_extractor(network.with_head_output(norms)) is None
 
 
 class TestSetTrainable:
@@ -265,7 +265,7 @@ class TestSetTrainable:
         keras.utils.set_random_seed(0)
         model = network.build(settings)
         assert freezing.set_trainable(model, settings, phase(rule)) == changed
-        trainer = augment.with_transforms(network.raw_outputs(model))
+        trainer = augment.with_transforms(network.with_head_output(model))
         # Without a graph: to trace one takes ten times as long as the step.
         trainer.compile(keras.optimizers.Adam(1e-2), "binary_crossentropy", run_eagerly=True)
         before = weights_of(model)

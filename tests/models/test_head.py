@@ -49,7 +49,7 @@ class TestOutput:
             # Without a kernel the bias is the logits; a lone sigmoid has PNEUMONIA's.
             last.set_weights([np.zeros_like(kernel), self.LOGITS[row, -kernel.shape[1] :]])
             scores, probability = (
-                network.raw_outputs(model)(pixels(1, SIZE)),
+                network.with_head_output(model)(pixels(1, SIZE)),
                 model(pixels(1, SIZE)),
             )
             np.testing.assert_allclose(scores[0], self.scores(output)[row], rtol=1e-5)

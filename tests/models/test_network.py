@@ -106,4 +106,4 @@ class TestBuild:
 class TestRawOutputs:
     def test_share_the_weights(self):
         model = network.build(of("sigmoid_pair"))
-        assert ids(network.raw_outputs(model).weights) == ids(model.weights)
+        assert ids(network.with_head_output(model).weights) == ids(model.weights)

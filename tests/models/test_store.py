@@ -90,7 +90,7 @@ class TestSaveAndLoad:
             keras.backend.clear_session()  # a stage is a process of its own
             keras.utils.set_random_seed(3)
             model = network.build(system())
-            augment.with_transforms(network.raw_outputs(model))
+            augment.with_transforms(network.with_head_output(model))
             save(model, tmp_path / name, before=model.get_weights())
             written.append(bytes_of(tmp_path / name))
         assert written[0] == written[1]

@@ -17,7 +17,7 @@ class TestWithTransforms:
     def test_without_a_change_it_is_the_plain_model(self, precision, output):
         model = network.build(of(output), precision=precision)
         images = pixels(4, SIZE)
-        for part in (model, network.raw_outputs(model)):
+        for part in (model, network.with_head_output(model)):
             found = augment.with_transforms(part)([images, unmoved(4)])
             np.testing.assert_array_equal(found, part(images))
 
@@ -37,7 +37,7 @@ class TestWithTransforms:
 
     def test_it_shares_the_weights(self):
         model = network.build(system())
-        trainer = augment.with_transforms(network.raw_outputs(model))
+        trainer = augment.with_transforms(network.with_head_output(model))
         assert ids(trainer.weights) == ids(model.weights)
         freezing.set_trainable(model, system(), phase("head"))
         assert ids(trainer.trainable_weights) == ids(model.trainable_weights)

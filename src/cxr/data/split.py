@@ -45,7 +45,10 @@ def assign(
     manifest = manifest.sort_values("path", ignore_index=True)
     group = groups(manifest) if settings.protocol != "image" else np.arange(len(manifest))
     splits = np.full(len(manifest), "train", dtype=object)
-    counts = {"test": settings.test.by_label(), "val": settings.val.by_label()}
+    counts = {
+        name: (asked.NORMAL, asked.PNEUMONIA)
+        for name, asked in (("test", settings.test), ("val", settings.val))
+    }
     excluded = np.zeros(len(manifest), dtype=bool)
     if settings.protocol == "official":
         test = _official_test(manifest)

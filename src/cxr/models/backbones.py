@@ -1,6 +1,6 @@
-"""The backbones: how to build each, what it wants its pixels to be, and where its blocks begin.
+"""The backbones: how to build each one, the pixels it expects, and its blocks.
 
-To add one, write a function that lays the network on a tensor, and name it in :data:`BACKBONES`.
+To add one, write a function that applies the network to a tensor, and add it to :data:`BACKBONES`.
 """
 
 import re
@@ -17,21 +17,22 @@ from cxr.errors import InputError
 
 @dataclass(frozen=True)
 class Backbone:
-    """What the mechanism needs to know of a backbone.
+    """A backbone: everything about it that building, freezing and loading weights need.
 
     Attributes:
-        preprocess: raw grey pixels [batch, size, size, 1], 0 to 255, -> what ``layers_on`` takes.
-        layers_on: lays the network without its top, with random weights, on a tensor; the layers
-            join the caller's graph, so that the whole model stays flat (Grad-CAM and freezing by
-            name need that) -> features [batch, h, w, channels].
-        imagenet: the same network with ImageNet weights from Keras's or KerasHub's own loader,
-            which pins their hash or version; None where there are none.
-        blocks: for each block, from the input, a pattern that the names of its layers match.
-        min_size: the smallest image side in pixels that the network can take.
+        preprocess: turns raw grey pixels [batch, size, size, 1], 0 to 255, into the input of
+            ``apply``.
+        apply: applies the network without its top, with random weights, to a tensor, and returns
+            features [batch, h, w, channels]. The layers join the caller's graph, so that the whole
+            model stays flat; Grad-CAM and freezing by name need that.
+        imagenet: builds the same network with ImageNet weights from Keras's or KerasHub's own
+            loader, which pins their hash or version; None if there are none.
+        blocks: for each block, from the input, a pattern that matches the names of its layers.
+        min_size: the smallest image side in pixels that the network accepts.
     """
 
     preprocess: Callable[[Any], Any]
-    layers_on: Callable[[Any], Any]
+    apply: Callable[[Any], Any]
     imagenet: Callable[[], keras.Model] | None
     blocks: tuple[str, ...]
     min_size: int
@@ -40,7 +41,7 @@ class Backbone:
         """Return the number, from 1, of the block that a layer belongs to.
 
         Raises:
-            ValueError: where the patterns do not cover the layer.
+            ValueError: no pattern matches the layer.
         """
         for number, pattern in enumerate(self.blocks, start=1):
             if re.fullmatch(pattern, layer_name):
@@ -50,11 +51,11 @@ class Backbone:
 
 
 def caffe(grey: Any) -> Any:
-    """Do what ``keras.applications.vgg16.preprocess_input`` does to a grey image shown as RGB.
+    """Convert grey to RGB and apply ``keras.applications.vgg16.preprocess_input``.
 
-    All three channels are equal, so its RGB -> BGR changes nothing and only the subtraction of
-    ImageNet's mean blue, green and red is left. In float32 whatever the policy: in bfloat16 the
-    difference would be off by up to half a grey value.
+    The three channels are equal, so its RGB -> BGR changes nothing; what remains is to subtract
+    ImageNet's mean blue, green and red. Always in float32: in bfloat16 the difference would be off
+    by up to half a grey value.
     """
     rgb = layers.Concatenate(name="grey_to_rgb")([grey] * 3)
     mean = [103.939, 116.779, 123.68]
@@ -62,41 +63,41 @@ def caffe(grey: Any) -> Any:
 
 
 def vgg16(tensor: Any) -> Any:
-    """Lay VGG16 (Simonyan and Zisserman 2015) without its top on ``tensor`` [batch, s, s, 3]."""
+    """Apply VGG16 (Simonyan and Zisserman 2015) without its top to [batch, s, s, 3]."""
     return keras.applications.VGG16(
         include_top=False, weights=None, input_tensor=tensor, name="vgg16"
     ).output
 
 
 def unit(grey: Any) -> Any:
-    """Scale pixels to 0 to 1 and show them as RGB."""
+    """Scale pixels to 0 to 1 and convert grey to RGB."""
     scaled = layers.Rescaling(1 / 255, dtype="float32", name="preprocess")(grey)
     return layers.Concatenate(name="grey_to_rgb")([scaled] * 3)
 
 
 def signed(grey: Any) -> Any:
-    """Scale pixels to -1 to 1 and show them as RGB, as MobileNetV2's authors did."""
+    """Scale pixels to -1 to 1, as MobileNetV2's authors did, and convert grey to RGB."""
     scaled = layers.Rescaling(1 / 127.5, -1.0, dtype="float32", name="preprocess")(grey)
     return layers.Concatenate(name="grey_to_rgb")([scaled] * 3)
 
 
 def mobilenet_v2(tensor: Any) -> Any:
-    """Lay MobileNetV2 (Sandler and others 2018) without its top on ``tensor`` [batch, s, s, 3]."""
+    """Apply MobileNetV2 (Sandler and others 2018) without its top to [batch, s, s, 3]."""
     network = keras.applications.MobileNetV2(
         include_top=False, weights=None, input_tensor=tensor, name="mobilenet_v2"
     )
     for layer in network.layers:
         if isinstance(layer, layers.BatchNormalization):
-            # Keras's 0.999 is for ImageNet's many steps: from random weights, the moving
-            # statistics would be 70 % their start after 360. With 0.99 validation was a coin after
-            # 180 of ours, with PyTorch's 0.9 no more after 60 (2026-11-21). Pretrained ones are
-            # never moved.
+            # Keras's 0.999 suits ImageNet's many steps. When training from random weights, 70 % of
+            # the initial moving statistics would still be left after 360 steps. With 0.99,
+            # validation was at chance level after 180 of our steps; with PyTorch's 0.9 it was
+            # above it after 60 (2026-11-21).
             layer.momentum = 0.9
     return network.output
 
 
 def standardised(grey: Any) -> Any:
-    """Scale pixels to 0 to 1, show them as RGB, take ImageNet's mean and deviation out of them."""
+    """Convert grey to RGB, scale to 0 to 1, standardise by ImageNet's mean and deviation."""
     rgb = layers.Concatenate(name="grey_to_rgb")([grey] * 3)
     mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, of RGB 0 to 1
     scale = [1 / (255 * d) for d in deviation]
@@ -105,8 +106,8 @@ def standardised(grey: Any) -> Any:
 
 
 def resnet18(tensor: Any) -> Any:
-    """Lay ResNet18 (He and others 2015) without its top on ``tensor`` [batch, s, s, 3]."""
-    from keras_hub.models import ResNetBackbone  # seconds to import, for this backbone alone
+    """Apply ResNet18 (He and others 2015) without its top to [batch, s, s, 3]."""
+    from keras_hub.models import ResNetBackbone  # takes seconds to import
 
     network = ResNetBackbone(
         input_conv_filters=[64],
@@ -116,7 +117,7 @@ def resnet18(tensor: Any) -> Any:
         stackwise_num_strides=[1, 2, 2, 2],
         block_type="basic_block",
     )
-    return network.call(tensor)  # not network(tensor), which would be one nested layer
+    return network.call(tensor)  # network(tensor) would add one nested layer
 
 
 def resnet18_imagenet() -> keras.Model:
@@ -127,10 +128,10 @@ def resnet18_imagenet() -> keras.Model:
 
 
 def cnn(tensor: Any) -> Any:
-    """Lay four blocks of convolution, ReLU, 2 x 2 maximum and batch norm on [batch, s, s, 3].
+    """Apply four blocks of convolution, ReLU, 2 x 2 max pooling and batch norm to [batch, s, s, 3].
 
-    The network of the repository on the principle of transfer: 64, 128, 256 and 256 filters of
-    3 x 3, valid. It learns from scratch in a tenth of VGG16's time.
+    The network of the repository that demonstrates transfer: 64, 128, 256 and 256 filters of 3 x 3,
+    without padding. It trains in a tenth of VGG16's time.
     """
     for block, filters in enumerate((64, 128, 256, 256), start=1):
         name = f"block{block}_"
@@ -143,18 +144,18 @@ def cnn(tensor: Any) -> Any:
 BACKBONES = {
     "vgg16": Backbone(
         preprocess=caffe,
-        layers_on=vgg16,
+        apply=vgg16,
         imagenet=lambda: keras.applications.VGG16(include_top=False, weights="imagenet"),
         blocks=("block1_.*", "block2_.*", "block3_.*", "block4_.*", "block5_.*"),
         min_size=32,
     ),
     "mobilenet_v2": Backbone(
         preprocess=signed,
-        layers_on=mobilenet_v2,
+        apply=mobilenet_v2,
         imagenet=lambda: keras.applications.MobileNetV2(
             include_top=False, weights="imagenet", input_shape=(224, 224, 3)
         ),
-        blocks=(  # by the side of the features: 1/2, 1/4, 1/8, 1/16 and 1/32 of the image's
+        blocks=(  # by the side of the feature maps: 1/2, 1/4, 1/8, 1/16, 1/32 of the image's
             "Conv1|bn_Conv1|Conv1_relu|expanded_conv_.*",
             "block_[12]_.*",
             "block_[345]_.*",
@@ -165,17 +166,17 @@ BACKBONES = {
     ),
     "resnet18": Backbone(
         preprocess=standardised,
-        layers_on=resnet18,
+        apply=resnet18,
         imagenet=resnet18_imagenet,
         blocks=("(conv1|pool1)_.*", "stack0_.*", "stack1_.*", "stack2_.*", "stack3_.*"),
         min_size=32,
     ),
     "cnn": Backbone(
         preprocess=unit,
-        layers_on=cnn,
+        apply=cnn,
         imagenet=None,
         blocks=("block1_.*", "block2_.*", "block3_.*", "block4_.*"),
-        min_size=46,  # 46, 44, 22, 20, 10, 8, 4, 2, 1: each block cuts two pixels, then halves
+        min_size=46,  # 46, 44, 22, 20, 10, 8, 4, 2, 1: a block removes two pixels, then halves
     ),
 }
 
@@ -184,17 +185,16 @@ def get(system: params.System) -> Backbone:
     """Return a system's backbone.
 
     Raises:
-        InputError: where there is no backbone of that name, or the system's images are too small
-            for it.
+        InputError: there is no backbone of that name, or its images are too small for it.
     """
     if system.backbone not in BACKBONES:
-        message = f"no backbone {system.backbone!r}: there are {', '.join(BACKBONES)}"
+        message = f"no backbone {system.backbone!r}: give one of {', '.join(BACKBONES)}"
         raise InputError(message)
     backbone = BACKBONES[system.backbone]
     if system.image_size < backbone.min_size:
         message = (
-            f"image_size is {system.image_size}; backbone {system.backbone} takes "
-            f"{backbone.min_size} x {backbone.min_size} pixels or more"
+            f"image_size is {system.image_size}; backbone {system.backbone} needs at least "
+            f"{backbone.min_size} x {backbone.min_size} pixels"
         )
         raise InputError(message)
     return backbone

@@ -1,4 +1,4 @@
-"""Which layers a phase trains, and where a network can be cut because all before is frozen."""
+"""Which layers a phase trains, and the frozen part of a network before them."""
 
 import math
 
@@ -9,81 +9,122 @@ from cxr import augment, params
 from cxr.errors import InputError
 from cxr.models import backbones, head
 
-# The layers before the backbone.
-IN_FRONT = ("xray", augment.AS_FLOAT, "grey_to_rgb", "preprocess")
+# Names of the layers before the backbone.
+INPUT_LAYERS = ("xray", augment.AS_FLOAT, "grey_to_rgb", "preprocess")
+
+
+def resolve(system: params.System, freeze_blocks: int | None) -> params.System:
+    """Replace ``trainable: above_freeze_blocks`` by the blocks that it stands for.
+
+    Args:
+        system: the system as params.yaml describes it.
+        freeze_blocks: how many blocks of the backbone are frozen, counted from the input; None
+            where the stage was given no such argument.
+
+    Raises:
+        InputError: ``freeze_blocks`` is out of range, missing, or used by no phase.
+    """
+    blocks = len(backbones.get(system).blocks)
+    using = [n for n, phase in system.phases.items() if phase.trainable == "above_freeze_blocks"]
+    if freeze_blocks is None:
+        if using:
+            message = (
+                f"phase {using[0]} trains above_freeze_blocks, but --freeze-blocks is missing: "
+                'add args: "--freeze-blocks ${freeze_blocks}" to the system\'s line in dvc.yaml'
+            )
+            raise InputError(message)
+        return system
+    if not using:
+        message = (
+            f"--freeze-blocks {freeze_blocks} would change nothing: no phase of the system has "
+            "trainable: above_freeze_blocks. Remove the argument from dvc.yaml"
+        )
+        raise InputError(message)
+    if not 0 <= freeze_blocks <= blocks:
+        message = (
+            f"freeze_blocks is {freeze_blocks}; backbone {system.backbone} has {blocks} blocks: "
+            f"give an integer from 0 (train all) to {blocks} (train only the head)"
+        )
+        raise InputError(message)
+    rule = params.Blocks(blocks=tuple(range(freeze_blocks + 1, blocks + 1)))
+    phases = {
+        name: phase.model_copy(update={"trainable": rule}) if name in using else phase
+        for name, phase in system.phases.items()
+    }
+    return system.model_copy(update={"phases": phases})
 
 
 def set_trainable(model: keras.Model, system: params.System, phase: params.Phase) -> list[str]:
-    """Freeze and free the layers as a phase says. Compile afterwards: Keras looks only then.
+    """Set ``trainable`` of every layer as a phase asks. Compile afterwards: Keras reads it then.
 
-    But for the rule ``all``, batch norms of the backbone are never trained: their moving statistics
-    are ImageNet's, and a few small batches would spoil them. In Keras a batch norm that is not
-    trainable is in inference mode, also while the model is fitted.
+    The rule ``all`` trains the backbone's batch norms too, so pretrained moving statistics change.
+    Every other rule freezes them: they hold ImageNet's statistics, which a few small batches would
+    spoil. In Keras a frozen batch norm is in inference mode even during ``fit``.
 
     Args:
         model: from :func:`cxr.models.network.build` with the same system.
-        system: says which backbone is meant.
-        phase: its ``trainable`` says what is trained. ``all``: every layer, batch norms too;
-            ``backbone``: all of the backbone, and the head; ``head``: that alone; ``blocks``:
-            those, and the head; ``from_layer``: the backbone's layers from that index on, counted
-            as in ``keras.applications.<Backbone>(include_top=False).layers``, and the head;
-            ``last``: as many layers from the end of the head.
+        system: names the backbone.
+        phase: its ``trainable`` is the rule. ``all``: every layer; ``backbone``: the whole backbone
+            and the head; ``head``: only the head; ``blocks``: these blocks and the head;
+            ``from_layer``: the backbone from the layer with this index on, counted as in
+            ``keras.applications.<Backbone>(include_top=False).layers``, and the head; ``last``:
+            this many layers at the end of the whole network.
 
     Returns:
-        The names of the layers with weights that the phase trains.
+        The names of the layers with trainable weights.
 
     Raises:
-        InputError: a block or layer that the backbone does not have.
+        InputError: the backbone has no such block or layer.
     """
     backbone = backbones.get(system)
     rule = phase.trainable
     body, top = _layer_names(model)
     match rule:
         case "all" | "backbone":
-            free = {*body, *top}
+            trained = {*body, *top}
         case "head":
-            free = set(top)
+            trained = set(top)
         case params.Blocks():
-            _refuse_beyond(max(rule.blocks, default=0), len(backbone.blocks), "block", system)
-            free = {*(n for n in body if backbone.block_of(n) in rule.blocks), *top}
+            _check_at_most(max(rule.blocks, default=0), len(backbone.blocks), "block", system)
+            trained = {*(n for n in body if backbone.block_of(n) in rule.blocks), *top}
         case params.FromLayer():
-            # The backbone's own model begins with its input, which is none of our layers.
-            _refuse_beyond(rule.from_layer, len(body), "layer", system)
-            free = {*body[max(rule.from_layer - 1, 0) :], *top}
+            # Index 0 is the input layer of Keras's own model, which ours does not have.
+            _check_at_most(rule.from_layer, len(body), "layer", system)
+            trained = {*body[max(rule.from_layer - 1, 0) :], *top}
         case params.Last():
-            _refuse_beyond(rule.last, len(body + top), "layer", system)
-            free = set((body + top)[-rule.last :])
+            _check_at_most(rule.last, len(body + top), "layer", system)
+            trained = set((body + top)[-rule.last :])
         case _:
-            message = f"trainable: {rule} must be replaced by blocks first (with_frozen_blocks)"
+            message = f"trainable: {rule} must be replaced by blocks first; see resolve"
             raise ValueError(message)
     for layer in model.layers:
         norm = isinstance(layer, layers.BatchNormalization) and layer.name in body
-        layer.trainable = layer.name in free and (rule == "all" or not norm)
+        layer.trainable = layer.name in trained and (rule == "all" or not norm)
     return [layer.name for layer in model.layers if layer.trainable_weights]
 
 
-def cut(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
-    """Cut a network where its training begins: what gives the same at each step, and the rest.
+def feature_extractor(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
+    """Split a network into a frozen feature extractor and the rest, which is trained.
 
     Args:
-        model: from :func:`cxr.models.network.raw_outputs`, after :func:`set_trainable`.
+        model: from :func:`cxr.models.network.with_head_output`, after :func:`set_trainable`.
 
     Returns:
-        The frozen part, from X-rays to what is passed on, and the rest, from there to the scores,
-        both on the same weights; None where nothing with weights is frozen before what is trained.
-        Dropout, which draws anew, counts as training.
+        The extractor, from X-rays to features, and the rest, from features to the head's output;
+        both share the model's weights. None if no layer with weights is frozen before the first
+        trained one. Dropout belongs to the rest, because its output changes from step to step.
     """
-    active = (
+    changing = (
         place
         for place, layer in enumerate(model.layers)
         if layer.trainable_weights or isinstance(layer, layers.Dropout)
     )
-    frozen = model.layers[: next(active, 0)]
+    frozen = model.layers[: next(changing, 0)]
     while any(layer.weights for layer in frozen):
-        boundary = frozen.pop().output
-        try:  # ValueError: something behind the cut hangs on something before it, so go back
-            return keras.Model(model.input, boundary), keras.Model(
-                boundary, model.output, name=model.name
+        features = frozen.pop().output
+        try:  # ValueError: a later layer also uses an earlier output (a skip), so go further back
+            return keras.Model(model.input, features), keras.Model(
+                features, model.output, name=model.name
             )
         except ValueError:
             continue
@@ -100,14 +141,14 @@ def parameter_counts(model: keras.Model) -> dict[str, int]:
 def _layer_names(model: keras.Model) -> tuple[list[str], list[str]]:
     """Return the names of the backbone's layers and of the head's, in the model's order."""
     names = [layer.name for layer in model.layers]
-    body = [n for n in names if not n.startswith(head.PREFIX) and n not in IN_FRONT]
+    body = [n for n in names if not n.startswith(head.PREFIX) and n not in INPUT_LAYERS]
     return body, [n for n in names if n.startswith(head.PREFIX)]
 
 
-def _refuse_beyond(asked: int, there_are: int, noun: str, system: params.System) -> None:
-    if asked > there_are:
+def _check_at_most(number: int, limit: int, noun: str, system: params.System) -> None:
+    if number > limit:
         message = (
-            f"trainable asks for {noun} {asked}; backbone {system.backbone} has {there_are} "
-            f"{noun}s, so give at most that"
+            f"trainable names {noun} {number}, but backbone {system.backbone} has {limit} {noun}s: "
+            f"give at most {limit}"
         )
         raise InputError(message)

@@ -1,4 +1,4 @@
-"""The head: what stands on the backbone, and the probability that follows from its outputs."""
+"""The head: the layers on top of the backbone, and the probability computed from its output."""
 
 from typing import Any
 
@@ -6,12 +6,16 @@ from keras import layers, ops
 
 from cxr import params
 
-PREFIX = "head_"  # every layer of the head begins with it; no layer of a backbone does
-OUTPUT = f"{PREFIX}output"  # the head's last layer, which the loss is of
+PREFIX = "head_"  # of the names of all layers of a head, and of no layer of a backbone
+OUTPUT = f"{PREFIX}output"  # name of the head's last layer, whose output the loss is computed on
 
 
 def head(settings: params.Head, features: Any) -> Any:
-    """Build a head on top of ``features`` [batch, h, w, channels]: the probability [batch, 1]."""
+    """Build a head on top of ``features`` [batch, h, w, channels].
+
+    Returns:
+        The probability of PNEUMONIA, float32 [batch, 1].
+    """
     pool = {
         "flatten": layers.Flatten,
         "average": layers.GlobalAveragePooling2D,
@@ -34,25 +38,25 @@ def head(settings: params.Head, features: Any) -> Any:
         "sigmoid_pair": (2, "sigmoid"),
         "log_softmax": (2, "log_softmax"),
     }[settings.output]
-    # float32: a probability in bfloat16 has steps of 0.004 near 1.
-    scores = layers.Dense(units, activation=activation, dtype="float32", name=OUTPUT)(x)
-    return probability(scores, settings.output)
+    # float32: near 1, probabilities in bfloat16 are 0.004 apart.
+    output = layers.Dense(units, activation=activation, dtype="float32", name=OUTPUT)(x)
+    return probability(output, settings.output)
 
 
-def probability(scores: Any, output: str) -> Any:
-    """Return the probability of PNEUMONIA [batch, 1] from a head's scores.
+def probability(output: Any, kind: str) -> Any:
+    """Return the probability of PNEUMONIA [batch, 1] from a head's output.
 
     Args:
-        scores: what the head's last layer gives, see :class:`cxr.params.Head`.
-        output: ``head.output``. Of a pair of sigmoids, which need not add up to 1, it is
-            PNEUMONIA's part: above 0.5 where the greater of the two is PNEUMONIA's.
+        output: [batch, 1] or [batch, 2], of the head's last layer; see :class:`cxr.params.Head`.
+        kind: ``head.output``. A pair of sigmoids need not add up to 1; the probability is
+            PNEUMONIA's share of their sum.
     """
-    match output:
+    match kind:
         case "sigmoid":
-            return scores
+            return output
         case "sigmoid_pair":
-            # A tensor of both 0 has no parts; 1e-7 makes it 0.5 and moves no other that counts.
-            return (scores[:, 1:] + 1e-7) / (ops.sum(scores, axis=1, keepdims=True) + 2e-7)
+            # 1e-7 gives 0.5 when both are 0, and is too small to change any other probability.
+            return (output[:, 1:] + 1e-7) / (ops.sum(output, axis=1, keepdims=True) + 2e-7)
         case "log_softmax":
-            return ops.exp(scores[:, 1:])
-    raise ValueError(output)
+            return ops.exp(output[:, 1:])
+    raise ValueError(kind)

@@ -18,22 +18,22 @@ def build(
 
     Args:
         system: backbone, head and image size.
-        initial: the backbone's weights, layer by layer; random where None. Random ones come from
-            Keras's global seed: call ``keras.utils.set_random_seed`` before.
+        initial: the backbone's weights, layer by layer; None for random weights, which come from
+            Keras's global seed: call ``keras.utils.set_random_seed`` first.
         precision: Keras dtype policy of the layers, such as ``float32`` or ``mixed_bfloat16``.
 
     Returns:
-        A flat model that takes uint8 [batch, size, size, 1], X-rays as they are cached, and gives
-        float32 [batch, 1], the probability of PNEUMONIA.
+        A flat model from uint8 [batch, size, size, 1], the cached X-rays, to float32 [batch, 1],
+        the probability of PNEUMONIA.
 
     Raises:
         InputError: unknown backbone, or images too small for it.
     """
     backbone = backbones.get(system)
-    with dtype_policy(precision):
+    with _dtype_policy(precision):
         image = keras.Input((system.image_size, system.image_size, 1), dtype="uint8", name="xray")
         grey = layers.Rescaling(1.0, dtype="float32", name=augment.AS_FLOAT)(image)
-        features = backbone.layers_on(backbone.preprocess(grey))
+        features = backbone.apply(backbone.preprocess(grey))
         model = keras.Model(image, head.head(system.head, features), name=system.backbone)
     if initial is not None:
         weights.put(initial, model)
@@ -41,10 +41,10 @@ def build(
 
 
 def architecture(model: keras.Model) -> str:
-    """Return a model's architecture as JSON, in float32 whatever precision it was built with.
+    """Return a model's architecture as JSON, in float32 regardless of the precision it has.
 
-    A model predicts the same on every machine then. Call it before a phase freezes layers: the JSON
-    would show that.
+    A saved model then predicts the same on every machine. Call this before a phase freezes layers:
+    the JSON holds each layer's ``trainable``.
     """
     text = model.to_json()
     for reduced in ("mixed_bfloat16", "bfloat16"):  # the layers' policy, the tensors' dtype
@@ -52,21 +52,22 @@ def architecture(model: keras.Model) -> str:
     return json.dumps(json.loads(text), indent=1) + "\n"
 
 
-def raw_outputs(model: keras.Model) -> keras.Model:
-    """Return the model that is trained: it gives what the loss is of, on the same weights.
+def with_head_output(model: keras.Model) -> keras.Model:
+    """Return the model to train: it shares the weights but returns the head's output.
 
     Args:
         model: from :func:`build`.
 
     Returns:
-        A model that gives [batch, 1] or [batch, 2]: sigmoids, or logarithms of probabilities.
+        A model that returns [batch, 1] or [batch, 2], sigmoids or logarithms of probabilities: the
+        input of the loss.
     """
     return keras.Model(model.input, model.get_layer(head.OUTPUT).output, name=model.name)
 
 
 @contextmanager
-def dtype_policy(name: str) -> Iterator[None]:
-    """Set Keras's dtype policy for the layers that are made in the block."""
+def _dtype_policy(name: str) -> Iterator[None]:
+    """Set Keras's dtype policy for the layers that the block creates."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:

@@ -1,6 +1,5 @@
-"""What a system's training begins with: the note ``weights.json`` beside the initial weights."""
+"""``weights.json``: the record of the weights that a system's training starts from."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +10,26 @@ NOTE = "weights.json"
 
 
 def write(folder: Path, backbone: str, weights: str | None, sha256: str | None) -> dict[str, Any]:
-    """Write the note into ``weights/<system>/`` and return what it says.
+    """Write ``weights.json`` into ``weights/<system>/`` and return its content.
 
     Args:
         folder: of the system.
         backbone: its name in params.yaml.
-        weights: ``imagenet``, the name of a file, or None for random ones.
+        weights: ``imagenet``, the name of a file, or None for random weights.
         sha256: of the file that training reads; None for random weights.
     """
-    note = {"backbone": backbone, "weights": weights, "sha256": sha256}
-    files.write_text(folder / NOTE, json.dumps(note, indent=2) + "\n")
-    return note
+    record = {"backbone": backbone, "weights": weights, "sha256": sha256}
+    files.write_json(folder / NOTE, record)
+    return record
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Read the note of a system's folder.
+    """Read the ``weights.json`` of a system's folder.
 
     Raises:
-        InputError: there is none, so that nobody can tell which weights are meant.
+        InputError: it is missing.
     """
     if not (folder / NOTE).is_file():
         message = f"{folder / NOTE} is missing: run `dvc repro weights@{folder.name}`"
         raise InputError(message)
-    return dict(json.loads((folder / NOTE).read_text(encoding="utf-8")))
+    return files.read_json(folder / NOTE)

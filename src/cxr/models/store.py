@@ -1,6 +1,5 @@
 """A trained model's folder: the architecture, and the weights after each phase."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,24 +12,24 @@ from cxr.errors import InputError
 
 ARCHITECTURE = "architecture.json"
 WEIGHTS = "model.weights.h5"
-PHASES = "phases"  # folder of the weights that earlier phases kept, and of the index of them all
+PHASES = "phases"  # folder of the weights after the earlier phases, and of the index
 INDEX = "index.json"
 
 
 def save(architecture: str, weights: Mapping[str, list[np.ndarray]], folder: Path) -> keras.Model:
     """Write a model and its weights after each phase; the same model gives the same bytes.
 
-    That is ``architecture.json``; ``model.weights.h5``, the weights after the last phase;
-    ``phases/<phase>.weights.h5``, those after the phases before it; and ``phases/index.json``,
-    which says of each phase in which of these files its weights are.
+    The files are ``architecture.json``; ``model.weights.h5``, the weights after the last phase;
+    ``phases/<phase>.weights.h5``, those after each earlier phase; and ``phases/index.json``, the
+    weights file of each phase.
 
     Args:
         architecture: from :func:`cxr.models.network.architecture`.
-        weights: for each phase, in their order, the weights as ``get_weights`` gives them.
+        weights: for each phase, in order, the weights in the order of ``get_weights``.
         folder: such as ``models/vgg16_transfer``.
 
     Returns:
-        The model as :func:`load` would give it back.
+        The same model as :func:`load` returns.
     """
     model = keras.models.model_from_json(architecture)
     files.write_text(folder / ARCHITECTURE, architecture)
@@ -42,58 +41,58 @@ def save(architecture: str, weights: Mapping[str, list[np.ndarray]], folder: Pat
         model.set_weights(weights[phase])
         with files.replacing(folder / name) as beside:
             model.save_weights(beside)
-    files.write_text(folder / PHASES / INDEX, json.dumps(names, indent=2) + "\n")
+    files.write_json(folder / PHASES / INDEX, names)
     return model
 
 
 def load(folder: str | Path, phase: str | None = None) -> keras.Model:
-    """Give back a trained model from its folder, such as ``models/vgg16_transfer``.
+    """Load a trained model from its folder, such as ``models/vgg16_transfer``.
 
     Args:
-        folder: what :func:`save` wrote.
-        phase: whose weights; the last one's where None.
+        folder: written by :func:`save`.
+        phase: load the weights after this phase; the last one by default.
 
     Returns:
-        A model that takes uint8 [batch, size, size, 1] and gives the probability of PNEUMONIA.
+        A model from uint8 [batch, size, size, 1] to the probability of PNEUMONIA [batch, 1].
 
     Raises:
-        InputError: where the folder does not hold a model, or not that phase.
+        InputError: the folder holds no model, or the model has no such phase.
     """
-    text = _kept(Path(folder), ARCHITECTURE).read_text(encoding="utf-8")
+    text = _existing(Path(folder), ARCHITECTURE).read_text(encoding="utf-8")
     model = keras.models.model_from_json(text)
     restore(model, folder, phase or phases(folder)[-1])
     return model
 
 
 def phases(folder: str | Path) -> list[str]:
-    """Return the names of a trained model's phases, in their order.
+    """Return the names of a trained model's phases, in order.
 
     Raises:
-        InputError: where the folder does not hold a model.
+        InputError: the folder holds no model.
     """
     return list(_index(Path(folder)))
 
 
 def restore(model: keras.Model, folder: str | Path, phase: str) -> None:
-    """Put the weights that a phase kept into a model from :func:`load`.
+    """Set the weights of a model from :func:`load` to those after a phase.
 
     Raises:
-        InputError: where the folder does not hold a model, or not that phase.
+        InputError: the folder holds no model, or the model has no such phase.
     """
     folder = Path(folder)
     names = _index(folder)
     if phase not in names:
         message = f"{folder} has no phase {phase!r}: it has {', '.join(names)}"
         raise InputError(message)
-    model.load_weights(_kept(folder, names[phase]))
+    model.load_weights(_existing(folder, names[phase]))
 
 
 def _index(folder: Path) -> dict[str, str]:
-    return dict(json.loads(_kept(folder, f"{PHASES}/{INDEX}").read_text(encoding="utf-8")))
+    return files.read_json(_existing(folder, f"{PHASES}/{INDEX}"))
 
 
-def _kept(folder: Path, name: str) -> Path:
-    """Return the path of a file in a model's folder."""
+def _existing(folder: Path, name: str) -> Path:
+    """Return the path of a file in a model's folder, or say how to get it."""
     if not (folder / name).is_file():
         message = f"{folder} holds no {name}: run `dvc repro`, or `dvc pull`, to get the model"
         raise InputError(message)

@@ -1,4 +1,4 @@
-"""Weights of a backbone: from Keras's ImageNet, from a file, or none; checked layer by layer."""
+"""Initial weights of a backbone, from ImageNet or from a file, checked layer by layer."""
 
 import io
 import shutil
@@ -21,18 +21,18 @@ Arrays = dict[str, list[np.ndarray]]
 
 
 def resolve(system: params.System, folder: Path) -> dict[str, Any]:
-    """Bring a system's initial weights into ``folder``, which is all that training reads.
+    """Put a system's initial weights into ``folder``, where training reads them.
 
     Args:
         system: its ``weights`` is ``imagenet``, a path to a Keras weights file, or None.
         folder: gets ``weights.json`` and, where there are weights, ``backbone.weights.h5``.
 
     Returns:
-        What ``weights.json`` says, see :mod:`cxr.models.origin`.
+        The content of ``weights.json``; see :mod:`cxr.models.origin`.
 
     Raises:
-        InputError: the file is missing or does not fit the backbone; ImageNet's weights cannot be
-            fetched.
+        InputError: the file is missing or does not fit the backbone, or ImageNet's weights cannot
+            be fetched.
     """
     backbone = backbones.get(system)
     if system.weights is None:
@@ -50,16 +50,16 @@ def resolve(system: params.System, folder: Path) -> dict[str, Any]:
                 )
                 raise InputError(message)
             shutil.copyfile(source, beside)
-            name = source.name  # no path of this machine in an output
+            name = source.name  # an output must not hold a path of this machine
         check(read(beside, system.weights), _standalone(backbone), system.weights)
     return origin.write(folder, system.backbone, name, files.file_sha256(folder / FILE))
 
 
 def initial(folder: Path) -> Arrays | None:
-    """Read what :func:`resolve` left in a folder: weights layer by layer, or None for random.
+    """Read the weights that :func:`resolve` put into a folder; None means random weights.
 
     Raises:
-        InputError: the folder holds no note, so that nobody can tell which weights are meant.
+        InputError: the folder has no ``weights.json``, or a file cannot be read.
     """
     return None if origin.read(folder)["sha256"] is None else read(folder / FILE)
 
@@ -69,14 +69,14 @@ def read(path: Path, name: str | None = None) -> Arrays:
 
     Args:
         path: HDF5, as Keras 3 (``.weights.h5``) or earlier Keras (``.h5``) writes it, or a whole
-            model (``.keras``), of which the weights are read and nothing else.
-        name: what to call it in an error; its path where not given.
+            model (``.keras``), from which only the weights are read.
+        name: the file's name in error messages; its path by default.
 
     Returns:
         For each layer that has weights, its name and its arrays in Keras's order.
 
     Raises:
-        InputError: where it is not such a file.
+        InputError: it is not such a file.
     """
     name = name or str(path)
     try:
@@ -92,10 +92,10 @@ def read(path: Path, name: str | None = None) -> Arrays:
 
 
 def check(arrays: Arrays, model: keras.Model, name: str) -> None:
-    """Refuse weights that are not exactly those of ``model``, and name the layers at fault.
+    """Check that the weights fit ``model`` exactly.
 
     Raises:
-        InputError: where a layer is missing, left over, or of another shape.
+        InputError: a layer is missing, unknown, or has another shape; the message names it.
     """
     wanted = {
         layer.name: [tuple(w.shape) for w in layer.weights]
@@ -105,46 +105,46 @@ def check(arrays: Arrays, model: keras.Model, name: str) -> None:
     found = {layer: [array.shape for array in held] for layer, held in arrays.items()}
     faults = [
         (f"lacks {_few(wanted.keys() - found.keys())}", wanted.keys() - found.keys()),
-        (f"has besides {_few(found.keys() - wanted.keys())}", found.keys() - wanted.keys()),
+        (f"also has {_few(found.keys() - wanted.keys())}", found.keys() - wanted.keys()),
     ]
     shapes = [n for n in wanted if n in found and wanted[n] != found[n]]
     if shapes:
         first = shapes[0]
-        faults.append((f"has {first} as {found[first]} instead of {wanted[first]}", set(shapes)))
-    said = [text for text, layers in faults if layers]
-    if said:
-        message = (
-            f"weights {name} are of another architecture than {model.name}: it {', '.join(said)}"
-        )
+        faults.append((f"has {first} with {found[first]} instead of {wanted[first]}", set(shapes)))
+    problems = [text for text, layers in faults if layers]
+    if problems:
+        message = f"weights {name} do not fit {model.name}: the file {', '.join(problems)}"
         raise InputError(message)
 
 
 def put(arrays: Arrays, model: keras.Model) -> None:
-    """Set the arrays of each layer named in ``arrays``; the model may have further layers."""
+    """Set the weights of the layers named in ``arrays``; other layers keep theirs."""
     for layer, held in arrays.items():
         model.get_layer(layer).set_weights(held)
 
 
 def _standalone(backbone: backbones.Backbone) -> keras.Model:
-    """Build the backbone alone, for its layers' names and shapes; convolutions have no size."""
+    """Build the backbone alone, at any image size, for the names and shapes of its layers."""
     image = keras.Input((None, None, 3))
-    return keras.Model(image, backbone.layers_on(image), name="the backbone")
+    return keras.Model(image, backbone.apply(image), name="the backbone")
 
 
 def _fetch_imagenet(backbone: backbones.Backbone, name: str, path: Path) -> None:
     if backbone.imagenet is None:
-        message = f"there are no ImageNet weights of {name}: give a path, or null for random ones"
+        message = (
+            f"there are no ImageNet weights for {name}: give a path, or null for random weights"
+        )
         raise InputError(message)
     try:
         model = backbone.imagenet()
     except Exception as error:  # Keras raises a bare Exception for every failure of its download
         message = (
-            f"cannot fetch the ImageNet weights of {name}: {error}. They need the network once; "
-            "or give a file by hand: -S systems.<system>.weights=/absolute/path.weights.h5, "
-            "or train from random weights: -S systems.<system>.weights=null"
+            f"cannot fetch the ImageNet weights of {name}: {error}. The first time this needs a "
+            "network. Or give a file: -S systems.<system>.weights=/absolute/path.weights.h5, or "
+            "train from random weights: -S systems.<system>.weights=null"
         )
         raise InputError(message) from error
-    # Keras insists on the suffix that ``path`` may not have.
+    # Keras requires the suffix .weights.h5, which ``path`` need not have.
     with tempfile.TemporaryDirectory(dir=path.parent) as beside:
         saved = Path(beside) / FILE
         model.save_weights(saved)
@@ -152,7 +152,7 @@ def _fetch_imagenet(backbone: backbones.Backbone, name: str, path: Path) -> None
 
 
 def _hdf5(path: Path) -> Path | io.BytesIO:
-    """Return where the HDF5 is: the file itself or, in a ``.keras`` archive, a member of it."""
+    """Return the HDF5 file: ``path`` itself, or a member of it if it is a ``.keras`` archive."""
     if not zipfile.is_zipfile(path):
         return path
     with zipfile.ZipFile(path) as archive:
@@ -163,7 +163,7 @@ def _read_keras3(file: h5py.File) -> Arrays:
     found: Arrays = {}
 
     def visit(_: str, node: h5py.Group | h5py.Dataset) -> None:
-        # A layer's variables lie in a group `vars`, which carries the layer's name.
+        # A layer's variables are in a group `vars`, whose attribute is the layer's name.
         if isinstance(node, h5py.Group) and "name" in node.attrs and len(node):
             found[str(node.attrs["name"])] = [node[key][()] for key in sorted(node, key=int)]
 

@@ -9,26 +9,24 @@ import pandas as pd
 from cxr import augment, params, seeding
 from cxr.errors import InputError
 
-BATCH = 64  # films a batch where nothing is learnt: a matter of speed and memory alone
-Damage = tuple[np.ndarray, np.ndarray]
+# Of n images: maps float64 [n, 3, 3] and tones float64 [n, 2]; see cxr.augment.perturbations.
+Perturbations = tuple[np.ndarray, np.ndarray]
 
 
 class Ordered(keras.utils.PyDataset):
-    """Every X-ray once, in the order of the rows; the last batch may be smaller.
+    """Every image once, in the order of the rows; the last batch may be smaller.
 
     Args:
-        images: uint8 [n, size, size], memory-mapped or not; or what a network's frozen part makes
-            of them, float32 [n, ...], given as it is.
+        images: uint8 [n, size, size], memory-mapped or not; or float32 features [n, ...].
         labels: [n], 0 or 1.
-        rows: which of the n to give, in which order.
-        batch_size: images a batch.
-        damage: maps [n, 3, 3] and tones [n, 2], see :func:`cxr.augment.perturbations`; None for
-            films as they are.
-        with_transforms: give, beside the images, what is to be done to them, for a model that
-            augments or perturbs. Damage asks for it.
+        rows: the indices of the images, in the order of the batches.
+        batch_size: images per batch.
+        perturbations: of all n images; None for clean ones.
+        with_transforms: add transforms to the inputs, for a model that augments or perturbs
+            (:func:`cxr.augment.with_transforms`). Perturbations imply it.
 
-    Each batch is (inputs, labels): inputs uint8 [batch, size, size, 1], or that and transforms
-    float32 [batch, 10]; labels float32 [batch, 1].
+    Each batch is (inputs, labels): inputs uint8 [batch, size, size, 1], or a pair of them and
+    transforms float32 [batch, 10]; labels float32 [batch, 1].
     """
 
     def __init__(
@@ -37,13 +35,13 @@ class Ordered(keras.utils.PyDataset):
         labels: np.ndarray,
         rows: np.ndarray,
         batch_size: int,
-        damage: Damage | None = None,
+        perturbations: Perturbations | None = None,
         with_transforms: bool = False,
     ) -> None:
         super().__init__()
         self.images, self.labels, self.rows = images, labels, rows
-        self.batch_size, self.damage = batch_size, damage
-        self.with_transforms = with_transforms or damage is not None
+        self.batch_size, self.perturbations = batch_size, perturbations
+        self.with_transforms = with_transforms or perturbations is not None
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -57,10 +55,10 @@ class Ordered(keras.utils.PyDataset):
         if not self.with_transforms:
             return images, labels
         maps, tones = self.matrices(step, len(rows)), None
-        if self.damage is not None:
-            damaging, tones = (of_all[rows] for of_all in self.damage)
-            # From a pixel of the output to one of the damaged film, then to one of the film.
-            maps = damaging @ maps
+        if self.perturbations is not None:
+            perturbing, tones = (of_all[rows] for of_all in self.perturbations)
+            # Maps lead from output to input pixels: the perturbation, which comes first, is left.
+            maps = perturbing @ maps
         return (images, augment.transforms(maps, tones)), labels
 
     def rows_of(self, step: int) -> np.ndarray:
@@ -68,29 +66,28 @@ class Ordered(keras.utils.PyDataset):
         return self.rows[step * self.batch_size : (step + 1) * self.batch_size]
 
     def matrices(self, step: int, count: int) -> np.ndarray:
-        """Return [count, 3, 3], one augmenting map an image: the identity."""
+        """Return the augmentation of one batch, [count, 3, 3]: here the identity."""
         return np.tile(np.eye(3), (count, 1, 1))
 
 
 class Shuffled(Ordered):
-    """One epoch's batches to train on: a new order and new augmentation each epoch.
+    """The batches of one epoch to train on, in a new order and newly augmented each epoch.
 
-    Only whole batches, int(n / batch) or ``steps`` of them an epoch, as the published systems count
-    their steps; which images are left over changes with the epoch. Order and draws come from (seed,
-    phase, epoch, step): Keras may ask for the batches in any order, and a run may begin at any
-    epoch.
+    An epoch has only whole batches, int(n / batch_size) or ``steps`` of them, as in the published
+    systems; which images are left over changes from epoch to epoch. Order and augmentation derive
+    from (seed, phase, epoch, step): Keras may ask for batches in any order, and training may start
+    at any epoch. :meth:`start_epoch` says which epoch it is; before the first one, when Keras looks
+    at batches to learn their shapes, it is 0.
 
     Args:
-        images, labels, rows, batch_size, damage: as for :class:`Ordered`.
-        augmentation: ranges of the random maps; None for none.
-        steps: batches an epoch; None for all whole ones.
+        images, labels, rows, batch_size, perturbations: as for :class:`Ordered`.
+        augmentation: ranges of the random maps; None for no augmentation.
+        steps: batches per epoch; None for all whole ones.
         seed: ``seed`` of params.yaml.
         phase: name of the phase.
-        epoch: how many epochs of the phase are done. Keras calls ``on_epoch_end`` once before the
-            first epoch and after each, so that the draws of the first are those of epoch 1.
 
     Raises:
-        InputError: where there are fewer images than the steps take.
+        InputError: there are too few images for a batch, or for that many steps.
     """
 
     def __init__(
@@ -99,14 +96,13 @@ class Shuffled(Ordered):
         labels: np.ndarray,
         rows: np.ndarray,
         batch_size: int,
-        damage: Damage | None,
+        perturbations: Perturbations | None,
         augmentation: params.Augmentation | None,
         steps: int | None,
         seed: int,
         phase: str,
-        epoch: int,
     ) -> None:
-        super().__init__(images, labels, rows, batch_size, damage, augmentation is not None)
+        super().__init__(images, labels, rows, batch_size, perturbations, augmentation is not None)
         whole = len(rows) // batch_size
         if not whole:
             message = (
@@ -122,18 +118,22 @@ class Shuffled(Ordered):
             )
             raise InputError(message)
         self.steps = steps or whole
-        self.augmentation, self.seed, self.phase, self.epoch = augmentation, seed, phase, epoch
+        self.augmentation, self.seed, self.phase = augmentation, seed, phase
+        self.start_epoch(0)
 
     def __len__(self) -> int:
         return self.steps
 
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
+    def start_epoch(self, epoch: int) -> None:
+        """Shuffle for an epoch of the phase, counted from 1."""
+        # Not PyDataset.on_epoch_begin: it is not told the epoch, and with JAX Keras calls it once
+        # more than there are epochs.
+        self.epoch = epoch
+        draws = seeding.generator(self.seed, "order", self.phase, epoch)
+        self.order = self.rows[draws.permutation(len(self.rows))]
 
     def rows_of(self, step: int) -> np.ndarray:
-        draws = seeding.generator(self.seed, "order", self.phase, self.epoch)
-        order = draws.permutation(len(self.rows))
-        return self.rows[order[step * self.batch_size : (step + 1) * self.batch_size]]
+        return self.order[step * self.batch_size : (step + 1) * self.batch_size]
 
     def matrices(self, step: int, count: int) -> np.ndarray:
         if self.augmentation is None:
@@ -146,28 +146,43 @@ class Shuffled(Ordered):
 
 
 def predict(
-    model: keras.Model, images: np.ndarray, rows: np.ndarray, damage: Damage | None = None
+    model: keras.Model,
+    images: np.ndarray,
+    rows: np.ndarray,
+    batch_size: int,
+    perturbations: Perturbations | None = None,
 ) -> np.ndarray:
-    """Return what a model gives for some of the cached X-rays.
+    """Return a model's output for some of the cached X-rays.
+
+    The output is allocated once and filled batch by batch. ``model.predict`` would collect all
+    batches and then concatenate them, which takes twice the memory.
 
     Args:
-        model: takes films, or films and transforms (:func:`cxr.augment.with_transforms`).
+        model: takes images, or images and transforms (:func:`cxr.augment.with_transforms`).
         images: uint8 [n, size, size].
-        rows: which of the n, in which order.
-        damage: as for :class:`Ordered`; for a model that takes transforms.
+        rows: the indices of the images, in the order of the result.
+        batch_size: images per batch.
+        perturbations: of all n images, for a model that takes transforms; None for clean images.
 
     Returns:
         float32 [rows, ...].
     """
-    # The last film fills the last batch up: TensorFlow traces a model for each size of a batch.
-    filled = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % BATCH)])
-    transforms = len(model.inputs) > 1
-    films = Ordered(images, np.zeros(len(images)), filled, BATCH, damage, transforms)
-    return np.asarray(model.predict(films, verbose=0), "float32")[: len(rows)]
+    # The last image is repeated to fill the last batch: TensorFlow traces a model anew for every
+    # batch size.
+    filled = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % batch_size)])
+    batches = Ordered(
+        images, np.zeros(len(images)), filled, batch_size, perturbations, len(model.inputs) > 1
+    )
+    outputs = np.empty((len(rows), *model.output_shape[1:]), "float32")
+    for step in range(len(batches)):
+        inputs, _ = batches[step]
+        place = outputs[step * batch_size : (step + 1) * batch_size]
+        place[:] = model.predict_on_batch(inputs)[: len(place)]
+    return outputs
 
 
-def damage(
+def perturbations(
     settings: params.Perturbation, images: np.ndarray, index: pd.DataFrame, seed: int
-) -> Damage:
-    """Draw the damage of every cached X-ray: maps float64 [n, 3, 3], tones float64 [n, 2]."""
+) -> Perturbations:
+    """Draw the perturbation of every cached X-ray; see :func:`cxr.augment.perturbations`."""
     return augment.perturbations(settings, images.shape[1:3], index["id"], seed)

@@ -1,4 +1,4 @@
-"""Callbacks: what is recorded of each epoch, and which epoch's weights are restored."""
+"""Callbacks of a phase: the history, the plateau, early stopping, and restoring the best epoch."""
 
 import math
 import time
@@ -7,41 +7,19 @@ from typing import Any
 
 import keras
 
+from cxr import params
 from cxr.errors import InputError
 
-MODES = {"val_loss": "min", "val_accuracy": "max"}  # which way a monitored figure gets better
+MODES = {"val_loss": "min", "val_accuracy": "max"}  # whether lower or higher is better
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
 
-class Keeper(keras.callbacks.Callback):
-    """Puts the weights of the best epoch back when a phase ends, however it ends.
+class Recorder(keras.callbacks.Callback):
+    """Collects the history of all phases, one row and the seconds of each epoch.
 
     Args:
-        keep: val_loss or val_accuracy, of which the first best epoch counts; or last.
+        on_epoch: called after each epoch with its number, from 1, and its metrics.
     """
-
-    def __init__(self, keep: str) -> None:
-        super().__init__()
-        self.keep, self.epoch = keep, 0
-        self.best: float | None = None
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        if self.keep == "last":
-            self.epoch = epoch + 1
-            return
-        value = float((logs or {})[self.keep])
-        better = min if MODES[self.keep] == "min" else max
-        if self.best is None or (value != self.best and better(value, self.best) == value):
-            self.best, self.epoch = value, epoch + 1
-            self.weights = self.model.get_weights()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        if self.best is not None:
-            self.model.set_weights(self.weights)
-
-
-class Recorder(keras.callbacks.Callback):
-    """Keeps a row and the seconds of each epoch, over all phases, and hands the row on."""
 
     def __init__(self, on_epoch: OnEpoch) -> None:
         super().__init__()
@@ -49,17 +27,13 @@ class Recorder(keras.callbacks.Callback):
         self.rows: list[dict[str, Any]] = []
         self.seconds: list[float] = []
 
-    def of(self, phase: str) -> list[dict[str, Any]]:
-        """Return the rows of one phase."""
-        return [row for row in self.rows if row["phase"] == phase]
-
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         metrics = {name: float(value) for name, value in (logs or {}).items()}
         number = len(self.rows) + 1
-        for name in ("loss", "val_loss"):  # the last step may spoil val_loss alone
+        for name in ("loss", "val_loss"):  # the last step can make val_loss alone infinite
             if not math.isfinite(metrics[name]):
                 message = (
                     f"{name} is {metrics[name]} after epoch {number} (phase {self.phase}): "
@@ -67,6 +41,41 @@ class Recorder(keras.callbacks.Callback):
                 )
                 raise InputError(message)
         self.seconds.append(time.perf_counter() - self._began)
-        rate = float(f"{float(self.model.optimizer.learning_rate):.6g}")  # a float32, read back
+        rate = float(f"{float(self.model.optimizer.learning_rate):.6g}")  # undo float32's rounding
         self.rows.append({"epoch": number, "phase": self.phase, "learning_rate": rate} | metrics)
         self.on_epoch(number, metrics)
+
+
+def restoring(phase: params.Phase) -> keras.callbacks.EarlyStopping | None:
+    """Return the callback that restores the best epoch's weights at the end; it never stops.
+
+    Of equal epochs the first is the best. ``best_epoch`` is its number, from 0. It is separate from
+    :func:`stopping`, which may monitor another metric and needs a least improvement.
+    """
+    if phase.restore is None:
+        return None
+    return keras.callbacks.EarlyStopping(
+        monitor=phase.restore,
+        mode=MODES[phase.restore],
+        patience=phase.epochs,  # more than the epochs that can follow the first
+        restore_best_weights=True,
+    )
+
+
+def stopping(phase: params.Phase) -> list[keras.callbacks.Callback]:
+    """Return the callbacks that stop a phase early and lower its learning rate, if it asks."""
+    asked: list[keras.callbacks.Callback] = []
+    if phase.plateau is not None:
+        plateau = keras.callbacks.ReduceLROnPlateau(
+            monitor="val_loss", mode="min", factor=phase.plateau.factor,
+            patience=phase.plateau.patience, min_lr=phase.plateau.min_learning_rate,
+        )  # fmt: skip
+        asked.append(plateau)
+    if phase.early_stopping is not None:
+        monitor = phase.early_stopping.monitor
+        early = keras.callbacks.EarlyStopping(
+            monitor=monitor, mode=MODES[monitor], patience=phase.early_stopping.patience,
+            min_delta=phase.early_stopping.min_delta,
+        )  # fmt: skip
+        asked.append(early)
+    return asked

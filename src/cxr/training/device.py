@@ -1,25 +1,25 @@
 """The device that Keras computes on, and the precision that suits it."""
 
 import ctypes
+import logging
+import os
 import platform
-import re
-import shutil
-import subprocess
 from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
+from typing import Any
 
 import keras
+import pynvml
 
-from cxr import params
+from cxr import machine, params
 from cxr.errors import InputError
 
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # weights stay float32 in both
+log = logging.getLogger(__name__)
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # weights are float32 in both
 
 
 @dataclass(frozen=True)
 class Device:
-    """What the computing is done on.
+    """The device that Keras computes on.
 
     Attributes:
         name: the model, such as ``NVIDIA H100 80GB HBM3``.
@@ -34,13 +34,13 @@ class Device:
 
 def find() -> Device:
     """Return the device that Keras's backend will use."""
-    # Without a kind: JAX raises where it is asked for GPUs and has none.
+    # Without a kind, because JAX raises an error when it is asked for GPUs and has none.
     if not any(device.startswith("gpu") for device in keras.distribution.list_devices()):
-        # bfloat16 on CPUs without matrix tiles (AMX) is half as fast as float32, or worse.
-        return Device(_cpu_name(), "cpu", bfloat16=False)
+        # On CPUs without matrix tiles (AMX) bfloat16 is at best half as fast as float32.
+        return Device(machine.cpu_name(), "cpu", bfloat16=False)
     name, capability = _nvidia()
-    # Tensor cores take bfloat16 from compute capability 8.0 (Ampere) on.
-    return Device(name, "gpu", bfloat16=capability >= 8.0)
+    # Tensor cores support bfloat16 from compute capability 8.0 (Ampere) on.
+    return Device(name, "gpu", bfloat16=capability >= (8, 0))
 
 
 def policy(settings: params.Training, device: Device) -> str:
@@ -62,12 +62,12 @@ def policy(settings: params.Training, device: Device) -> str:
 
 
 def keep_memory(device: Device) -> None:
-    """Keep freed memory for the next step rather than give it back to the system.
+    """Make glibc reuse freed memory instead of returning it to the system.
 
-    TensorFlow on a CPU allocates a step's tensors anew each time; glibc would map and unmap them,
-    and the kernel fill them with zeros. On two cores of a virtual machine that was half of the CPU
-    time of training MobileNetV2; without it steps take four fifths of the time (2026-11-21).
-    Elsewhere than on Linux with glibc, or on a GPU, nothing is done.
+    On a CPU TensorFlow allocates the tensors of each step anew. glibc would map and unmap them, and
+    the kernel would fill them with zeros: half of the CPU time of training MobileNetV2 on two cores
+    of a virtual machine. With this setting a step takes four fifths of the time (2026-11-21). Does
+    nothing for a GPU, or without glibc. It holds for the whole process, so a stage calls it.
     """
     if device.kind != "cpu" or platform.libc_ver()[0] != "glibc":
         return
@@ -77,31 +77,31 @@ def keep_memory(device: Device) -> None:
         libc.mallopt(option, value)
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that results may depend on."""
-    backend = keras.backend.backend()
-    packages = ("keras", backend, "numpy", "pillow", "scikit-learn")
-    return {"python": platform.python_version()} | {p: metadata.version(p) for p in packages}
+def _nvidia() -> tuple[str, tuple[int, int]]:
+    """Return name and compute capability of the first GPU that CUDA may use.
 
-
-def _cpu_name() -> str:
+    The driver lists all GPUs; CUDA_VISIBLE_DEVICES selects some of them, by index or by UUID. The
+    result is ``GPU`` and (0, 0) if the driver does not answer.
+    """
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:  # not Linux
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+        pynvml.nvmlInit()
+        try:
+            handle = _visible(os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip())
+            name = str(pynvml.nvmlDeviceGetName(handle))
+            major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+            return name, (int(major), int(minor))
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        log.warning("the driver does not name the GPU (%s); precision auto means float32", error)
+        return "GPU", (0, 0)
 
 
-def _nvidia() -> tuple[str, float]:
-    """Ask the driver for the first GPU's name and compute capability; 0 where it can't tell."""
-    if shutil.which("nvidia-smi") is None:
-        return "GPU", 0.0
-    query = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
-    # The answer is such as "NVIDIA H100 80GB HBM3, 9.0"; errors come on stdout too.
-    found = re.match(r"([^,\n]+), *([\d.]+|\[N/A\])", answer.stdout)
-    if answer.returncode or found is None:
-        return "GPU", 0.0
-    name, capability = found.groups()
-    return name, 0.0 if capability == "[N/A]" else float(capability)
+def _visible(selected: str) -> Any:
+    """Return the driver's handle of a GPU, from an entry of CUDA_VISIBLE_DEVICES."""
+    if selected.isdigit():
+        return pynvml.nvmlDeviceGetHandleByIndex(int(selected))
+    if selected.startswith("MIG-"):  # a part of a GPU; the whole one knows its capability
+        part = pynvml.nvmlDeviceGetHandleByUUID(selected)
+        return pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(part)
+    return pynvml.nvmlDeviceGetHandleByUUID(selected)

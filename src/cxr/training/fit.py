@@ -1,8 +1,6 @@
 """Train a system: its phases one after another, each a compile and a fit."""
 
-import json
 import logging
-import math
 import sys
 import time
 from dataclasses import dataclass
@@ -16,25 +14,24 @@ import pandas as pd
 from cxr import augment, files, params, seeding
 from cxr.errors import InputError
 from cxr.models import freezing, network, store, weights
-from cxr.training import batches, callbacks, device, losses
+from cxr.training import batches, callbacks, device, features, losses
 
 log = logging.getLogger(__name__)
-CACHE = 4 * 2**30  # bytes that the output of a phase's frozen part may take
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training gives.
+    """A trained system.
 
     Attributes:
-        model: the network with the weights that the last phase kept.
+        model: the network with the weights after the last phase.
         architecture: of the model, as JSON.
-        weights: those that each phase kept, as ``get_weights`` gives them.
+        weights: those after each phase, in the order of ``get_weights``.
         history: a row an epoch: epoch (from 1, counted on through the phases), phase,
             learning_rate, and loss, accuracy, precision, recall, auc on training batches
             (augmented, class-weighted loss) and as ``val_...`` on validation.
-        record: what was trained; the same for the same inputs and code.
-        timing: seconds, device, precision and versions: what differs between machines.
+        record: what was trained; equal for equal inputs and code.
+        training: policy, seconds, seconds_per_epoch: what differs from run to run.
     """
 
     model: keras.Model
@@ -42,7 +39,7 @@ class Trained:
     weights: dict[str, list[np.ndarray]]
     history: pd.DataFrame
     record: dict[str, Any]
-    timing: dict[str, Any]
+    training: dict[str, Any]
 
 
 def train(
@@ -52,167 +49,150 @@ def train(
     initial: weights.Arrays | None,
     settings: params.Training,
     perturbation: params.Perturbation,
+    inference_batch_size: int,
     seed: int,
     on_epoch: callbacks.OnEpoch,
 ) -> Trained:
     """Train a system through all of its phases.
 
     Args:
-        system: its ``above_freeze_blocks`` replaced by blocks.
+        system: from :func:`cxr.models.freezing.resolve`.
         images: uint8 [n, size, size].
-        index: row by row the ``id``, ``label`` and ``split`` of the images.
-        initial: the backbone's weights; None for random ones.
-        settings: precision and whether a GPU is a must.
-        perturbation: what phases with perturbed data do to their films.
+        index: ``id``, ``label`` and ``split`` of each image.
+        initial: the backbone's weights; None for random weights.
+        settings: precision, and whether a GPU is required.
+        perturbation: ranges for the phases that train on perturbed images.
+        inference_batch_size: images per batch of validation and of frozen features.
         seed: ``seed`` of params.yaml.
         on_epoch: called after each epoch with its number, from 1, and its metrics.
 
     Raises:
-        InputError: images of another size, too few for a batch, no GPU where one is a must, or a
-            loss that is no longer a number.
+        InputError: the images have another size, or are too few for a batch; a GPU is required and
+            missing; or the loss is no longer finite.
     """
-    if images.shape[1:] != (system.image_size, system.image_size):
-        message = (
-            f"image_size is {system.image_size}, but the cached X-rays are {images.shape[1]} x "
-            f"{images.shape[2]}: run the preprocess stage for that size"
-        )
-        raise InputError(message)
+    _check_size(images, system)
     found = device.find()
     policy = device.policy(settings, found)
     log.info("training on %s (%s), %s", found.name, keras.backend.backend(), policy)
-    device.keep_memory(found)
 
     keras.utils.set_random_seed(seeding.derive(seed, "keras"))
     model = network.build(system, initial, policy)
     architecture = network.architecture(model)
     labels = index["label"].to_numpy()
-    rows = {s: np.flatnonzero(index["split"] == s) for s in params.SPLITS}
+    rows = {split: np.flatnonzero(index["split"] == split) for split in ("train", "val")}
     class_weights = _class_weights(labels[rows["train"]]) if system.class_weights else None
-    counts = {s: np.bincount(labels[rows[s]], minlength=2).tolist() for s in ("train", "val")}
-    perturbed = batches.damage(perturbation, images, index, seed) if system.perturbs else None
+    perturbed = None
+    if perturbs(system):
+        perturbed = batches.perturbations(perturbation, images, index, seed)
 
     recorder = callbacks.Recorder(on_epoch)
-    phases: dict[str, Any] = {}
-    kept_weights = {}
+    weights_after: dict[str, list[np.ndarray]] = {}
+    phases: dict[str, dict[str, Any]] = {}
     started = time.perf_counter()
     for name, phase in system.phases.items():
         layers = freezing.set_trainable(model, system, phase)
-        numbers = freezing.parameter_counts(model)
+        counts = freezing.parameter_counts(model)
         log.info(
-            "phase %s: %s of %s parameters trained on %s films, up to %d epochs",
-            name, f"{numbers['trainable']:,}", f"{numbers['total']:,}", phase.data, phase.epochs,
+            "phase %s: training %s of %s parameters on %s images, up to %d epochs",
+            name, f"{counts['trainable']:,}", f"{counts['total']:,}", phase.data, phase.epochs,
         )  # fmt: skip
-        task = _Task(images, labels, rows["train"], rows["val"], network.raw_outputs(model))
-        damage = perturbed if phase.data == "perturbed" else None
-        if system.augmentation is None:
-            task, damage = _without_what_stays_the_same(task, damage)
-        train_batches = batches.Shuffled(
-            task.inputs, task.labels, task.train, system.batch_size, damage, system.augmentation,
-            phase.steps_per_epoch, seed, name, 0,
+        data = features.Data(
+            images, labels, rows["train"], rows["val"],
+            perturbed if phase.data == "perturbed" else None,
         )  # fmt: skip
-        # Validation looks at whole images only: the batch size there is a matter of speed.
-        val_batches = batches.Ordered(
-            task.inputs, task.labels, task.val, batches.BATCH, damage, train_batches.with_transforms
+        trainer, train_batches, val_batches = _prepare(
+            model, data, system, name, inference_batch_size, seed
         )
-        trainer = (
-            augment.with_transforms(task.model) if train_batches.with_transforms else task.model
-        )
-        kept = _fit(
-            trainer, system, phase, train_batches, val_batches, class_weights, recorder, name
-        )
-        kept_weights[name] = model.get_weights()
+        done = len(recorder.rows)
+        best = _fit(trainer, train_batches, val_batches, system, name, class_weights, recorder)
+        weights_after[name] = model.get_weights()
         phases[name] = {
             "trainable_layers": layers,
-            "parameters": numbers,
+            "parameters": counts,
             "steps_per_epoch": len(train_batches),
-            "epochs": len(recorder.of(name)),
-            "kept_epoch": kept,
+            "epochs": len(recorder.rows) - done,
+            "best_epoch": best,
         }
     seconds = time.perf_counter() - started
 
     record = {
         "system": system.model_dump(mode="json"),
         "seed": seed,
-        "perturbation": perturbation.model_dump(mode="json") if system.perturbs else None,
-        "images": {s: dict(zip(params.CLASSES, n, strict=True)) for s, n in counts.items()},
+        "perturbation": perturbation.model_dump(mode="json") if perturbs(system) else None,
+        "images": {split: _counts(labels[rows[split]]) for split in rows},
         "class_weights": class_weights,
         "phases": phases,
         "parameters": freezing.parameter_counts(model),
         "epochs": len(recorder.rows),
     }
-    timing = {
+    training = {
+        "policy": policy,
         "seconds": round(seconds, 1),
         "seconds_per_epoch": [round(s, 2) for s in recorder.seconds],
-        "device": found.name,
-        "device_kind": found.kind,
-        "policy": policy,
-        "versions": device.versions(),
     }
-    return Trained(model, architecture, kept_weights, pd.DataFrame(recorder.rows), record, timing)
+    return Trained(
+        model, architecture, weights_after, pd.DataFrame(recorder.rows), record, training
+    )
+
+
+def perturbs(system: params.System) -> bool:
+    """Return whether a phase of the system trains on perturbed images."""
+    return any(phase.data == "perturbed" for phase in system.phases.values())
 
 
 def save(trained: Trained, folder: Path, freeze_blocks: int | None) -> keras.Model:
-    """Write a system's folder: architecture, weights, history.csv, train.json, timing.json.
+    """Write a system's folder: architecture and weights (:mod:`store`), history.csv, train.json.
 
-    ``phases/`` gets the weights of the phases before the last, and an index of them. ``train.json``
-    says the SHA-256 of the weights, by which MLflow's run of the model is found.
+    ``train.json`` holds the SHA-256 of the weights, which identifies the model's run in MLflow.
 
     Returns:
-        The model as :func:`cxr.models.load` would give it back.
+        The same model as :func:`cxr.models.load` returns.
     """
     saved = store.save(trained.architecture, trained.weights, folder)
     sha256 = files.file_sha256(folder / store.WEIGHTS)
     record = trained.record | {"freeze_blocks": freeze_blocks, "weights_sha256": sha256}
-    files.write_text(folder / "train.json", json.dumps(record, indent=2) + "\n")
-    files.write_text(folder / "timing.json", json.dumps(trained.timing, indent=2) + "\n")
-    with files.replacing(folder / "history.csv") as beside:
-        trained.history.to_csv(beside, index=False, lineterminator="\n")
+    files.write_json(folder / "train.json", record)
+    files.write_csv(folder / "history.csv", trained.history)
     return saved
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What a phase is fitted on: inputs and labels [n], which of them are whose, and the model."""
-
-    inputs: np.ndarray
-    labels: np.ndarray
-    train: np.ndarray
-    val: np.ndarray
-    model: keras.Model
-
-
-def _without_what_stays_the_same(
-    task: _Task, damage: batches.Damage | None
-) -> tuple[_Task, batches.Damage | None]:
-    """Put the frozen part's output in the place of the films, where nothing is drawn before it.
-
-    Without augmentation a film gives the same there in each epoch, damaged or not: it is computed
-    once. Where that would take more than :data:`CACHE` of memory all stays as it is.
-    """
-    parts = freezing.cut(task.model)
-    used = np.concatenate([task.train, task.val])
-    if parts is None or 4 * math.prod(parts[0].output_shape[1:]) * len(used) > CACHE:
-        return task, damage
-    frozen, rest = parts
-    log.info("computing what stays the same once: %s, %d films", frozen.output_shape[1:], len(used))
-    outputs = batches.predict(
-        augment.with_transforms(frozen) if damage is not None else frozen, task.inputs, used, damage
-    )
-    train, val = np.split(np.arange(len(used)), [len(task.train)])
-    return _Task(outputs, task.labels[used], train, val, rest), None
+def _prepare(
+    model: keras.Model,
+    data: features.Data,
+    system: params.System,
+    name: str,
+    inference_batch_size: int,
+    seed: int,
+) -> tuple[keras.Model, batches.Shuffled, batches.Ordered]:
+    """Return the model that a phase fits, and its batches to train and to validate on."""
+    trainer = network.with_head_output(model)
+    if system.augmentation is None:
+        computed = features.frozen_features(trainer, data, inference_batch_size)
+        trainer, data = computed or (trainer, data)
+    train_batches = batches.Shuffled(
+        data.inputs, data.labels, data.train, system.batch_size, data.perturbations,
+        system.augmentation, system.phases[name].steps_per_epoch, seed, name,
+    )  # fmt: skip
+    val_batches = batches.Ordered(
+        data.inputs, data.labels, data.val, inference_batch_size, data.perturbations,
+        train_batches.with_transforms,
+    )  # fmt: skip
+    if train_batches.with_transforms:
+        trainer = augment.with_transforms(trainer)
+    return trainer, train_batches, val_batches
 
 
 def _fit(
     model: keras.Model,
-    system: params.System,
-    phase: params.Phase,
     train_batches: batches.Shuffled,
     val_batches: batches.Ordered,
+    system: params.System,
+    name: str,
     class_weights: dict[int, float] | None,
     recorder: callbacks.Recorder,
-    name: str,
 ) -> int:
-    """Run one phase and return the epoch, from 1 in the whole history, whose weights were kept."""
+    """Train one phase and return the epoch, counted through all phases, of its final weights."""
+    phase = system.phases[name]
     output = system.head.output
     model.compile(
         optimizer=keras.optimizers.Adam(phase.learning_rate),
@@ -224,45 +204,49 @@ def _fit(
             losses.OfProbability(keras.metrics.AUC(name="auc"), output),
         ],
     )
-    # Ahead of fit: TensorFlow would trace a step that makes variables twice.
+    # Before fit, because TensorFlow traces a step that creates variables twice.
     model.optimizer.build(model.trainable_variables)
     recorder.phase = name
-    keeper = callbacks.Keeper(phase.keep)
-    called: list[keras.callbacks.Callback] = [recorder, keeper]
-    if phase.plateau is not None:
-        plateau = keras.callbacks.ReduceLROnPlateau(
-            monitor="val_loss", mode="min", factor=phase.plateau.factor,
-            patience=phase.plateau.patience, min_lr=phase.plateau.min_learning_rate,
-        )  # fmt: skip
-        called.append(plateau)
-    if phase.early_stopping is not None:
-        monitor = phase.early_stopping.monitor
-        stopping = keras.callbacks.EarlyStopping(
-            monitor=monitor, mode=callbacks.MODES[monitor], patience=phase.early_stopping.patience,
-            min_delta=phase.early_stopping.min_delta,
-        )  # fmt: skip
-        called.append(stopping)
     done = len(recorder.rows)
+    shuffle = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: train_batches.start_epoch(epoch - done + 1)
+    )
+    restoring = callbacks.restoring(phase)
     model.fit(
         train_batches,
         validation_data=val_batches,
         initial_epoch=done,
         epochs=done + phase.epochs,
         class_weight=class_weights,
-        callbacks=called,
-        shuffle=False,  # Shuffled does it, from the seed; Keras would from a hidden state
+        callbacks=[
+            shuffle, recorder, *callbacks.stopping(phase), *([restoring] if restoring else [])
+        ],
+        shuffle=False,  # Shuffled does, from the seed; Keras would from hidden state
         verbose=1 if sys.stdout.isatty() else 2,
-    )
-    return keeper.epoch
+    )  # fmt: skip
+    return len(recorder.rows) if restoring is None else restoring.best_epoch + 1
+
+
+def _check_size(images: np.ndarray, system: params.System) -> None:
+    if images.shape[1:] != (system.image_size, system.image_size):
+        message = (
+            f"image_size is {system.image_size}, but the cached X-rays are {images.shape[1]} x "
+            f"{images.shape[2]}: run the preprocess stage for that size"
+        )
+        raise InputError(message)
+
+
+def _counts(labels: np.ndarray) -> dict[str, int]:
+    return dict(zip(params.CLASSES, np.bincount(labels, minlength=2).tolist(), strict=True))
 
 
 def _class_weights(labels: np.ndarray) -> dict[int, float]:
-    """Return total / (2 x class count) for each label: both classes weigh the same in all."""
+    """Return total / (2 x class count) for each label, so that both classes weigh the same."""
     counts = np.bincount(labels, minlength=2)
     if not counts.all():
         message = (
             f"there is no {params.CLASSES[counts.argmin()]} image to train on: class_weights needs "
-            "both classes; give train some, or set class_weights to null"
+            "both classes; add some to train, or set class_weights to null"
         )
         raise InputError(message)
     return {label: len(labels) / (2 * int(count)) for label, count in enumerate(counts)}

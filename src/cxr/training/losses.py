@@ -1,4 +1,4 @@
-"""Losses of a head's outputs, and metrics of the probability that follows from them."""
+"""Losses of a head's output, and metrics of the probability computed from it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +10,12 @@ from cxr.models import head
 
 
 def loss(output: str) -> Callable[[Any, Any], Any]:
-    """Return the loss of a head's scores, a function of labels [batch, 1] and scores.
+    """Return the loss for a head, a function of labels [batch, 1] and the head's output.
 
     Args:
-        output: ``head.output``. ``sigmoid``: binary cross-entropy; ``sigmoid_pair``: that of each
-            of the two against its own class, averaged; ``log_softmax``: the negative log
-            likelihood.
+        output: ``head.output``. ``sigmoid``: binary cross-entropy; ``sigmoid_pair``: the mean of
+            the binary cross-entropies of both classes; ``log_softmax``: the negative
+            log-likelihood.
     """
     return {
         "sigmoid": keras.losses.binary_crossentropy,
@@ -24,12 +24,12 @@ def loss(output: str) -> Callable[[Any, Any], Any]:
     }[output]
 
 
-def _pair_crossentropy(labels: Any, scores: Any) -> Any:
-    return keras.losses.binary_crossentropy(_one_hot(labels), scores)
+def _pair_crossentropy(labels: Any, sigmoids: Any) -> Any:
+    return keras.losses.binary_crossentropy(_one_hot(labels), sigmoids)
 
 
-def _negative_log_likelihood(labels: Any, scores: Any) -> Any:
-    return -ops.sum(_one_hot(labels) * scores, axis=1)
+def _negative_log_likelihood(labels: Any, logarithms: Any) -> Any:
+    return -ops.sum(_one_hot(labels) * logarithms, axis=1)
 
 
 def _one_hot(labels: Any) -> Any:
@@ -38,7 +38,7 @@ def _one_hot(labels: Any) -> Any:
 
 
 class OfProbability(keras.metrics.Metric):
-    """A metric of the probability of PNEUMONIA, for a model that gives a head's scores."""
+    """A metric of the probability of PNEUMONIA, for a model that returns a head's output."""
 
     def __init__(self, metric: keras.metrics.Metric, output: str) -> None:
         super().__init__(name=metric.name)
