@@ -2,15 +2,18 @@
 
 from cxr import params
 from cxr.data import manifest, preprocess
-from cxr.tracking import client as tracking
-from stages import RAW, SPLITS, TENSORS, parser, run
+from cxr.tracking import provenance
+from stages import RAW, SPLITS, TENSORS, finish, parser, run
 
 
 def work(settings: params.Params, size: int) -> None:
     folder = TENSORS / str(size)
+    used = provenance.chosen(settings, "tensors")
+    inputs = [RAW / "xrays.zip", SPLITS / "manifest.csv"]
+    started = provenance.start("preprocess", settings, used, inputs, str(size))
     divided = manifest.read(SPLITS / "manifest.csv")
     preprocess.build(RAW / "xrays.zip", divided, size, settings.tensors, folder)
-    tracking.write(settings.tracking, tracking.preprocess(folder, settings, RAW, SPLITS))
+    finish(started, folder)
 
 
 if __name__ == "__main__":

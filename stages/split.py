@@ -7,13 +7,15 @@ import pandas as pd
 
 from cxr import files, params
 from cxr.data import manifest, split
-from cxr.tracking import client as tracking
-from stages import RAW, SPLITS, parser, run
+from cxr.tracking import provenance
+from stages import RAW, SPLITS, finish, parser, run
 
 log = logging.getLogger(__name__)
 
 
 def work(settings: params.Params) -> None:
+    used = provenance.chosen(settings, "seed", "split")
+    started = provenance.start("split", settings, used, [RAW / "xrays.zip"])
     images, rejected = manifest.build(RAW / "xrays.zip", settings.split.max_rejected)
     divided, left_out = split.assign(images, settings.split, settings.seed)
     rejected = pd.concat([rejected, left_out], ignore_index=True)
@@ -28,7 +30,7 @@ def work(settings: params.Params) -> None:
         "their patient",
         counts["rejected"], counts["patients_on_two_sides"], counts["image_level_leak"],
     )  # fmt: skip
-    tracking.write(settings.tracking, tracking.split(SPLITS, settings, RAW))
+    finish(started, SPLITS)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class Trained:
             learning_rate, and loss, accuracy, precision, recall, auc on training batches
             (augmented, class-weighted loss) and as ``val_...`` on validation.
         record: what was trained; the same for the same inputs and code.
-        timing: seconds, device, precision and versions: what differs between machines.
+        training: policy, seconds, seconds_per_epoch: what differs between machines.
     """
 
     model: keras.Model
@@ -42,7 +42,7 @@ class Trained:
     weights: dict[str, list[np.ndarray]]
     history: pd.DataFrame
     record: dict[str, Any]
-    timing: dict[str, Any]
+    training: dict[str, Any]
 
 
 def train(
@@ -140,19 +140,16 @@ def train(
         "parameters": freezing.parameter_counts(model),
         "epochs": len(recorder.rows),
     }
-    timing = {
+    training = {
+        "policy": policy,
         "seconds": round(seconds, 1),
         "seconds_per_epoch": [round(s, 2) for s in recorder.seconds],
-        "device": found.name,
-        "device_kind": found.kind,
-        "policy": policy,
-        "versions": device.versions(),
     }
-    return Trained(model, architecture, kept_weights, pd.DataFrame(recorder.rows), record, timing)
+    return Trained(model, architecture, kept_weights, pd.DataFrame(recorder.rows), record, training)
 
 
 def save(trained: Trained, folder: Path, freeze_blocks: int | None) -> keras.Model:
-    """Write a system's folder: architecture, weights, history.csv, train.json, timing.json.
+    """Write a system's folder: architecture, weights, history.csv, train.json.
 
     ``phases/`` gets the weights of the phases before the last, and an index of them. ``train.json``
     says the SHA-256 of the weights, by which MLflow's run of the model is found.
@@ -164,7 +161,6 @@ def save(trained: Trained, folder: Path, freeze_blocks: int | None) -> keras.Mod
     sha256 = files.file_sha256(folder / store.WEIGHTS)
     record = trained.record | {"freeze_blocks": freeze_blocks, "weights_sha256": sha256}
     files.write_text(folder / "train.json", json.dumps(record, indent=2) + "\n")
-    files.write_text(folder / "timing.json", json.dumps(trained.timing, indent=2) + "\n")
     with files.replacing(folder / "history.csv") as beside:
         trained.history.to_csv(beside, index=False, lineterminator="\n")
     return saved
