@@ -110,14 +110,15 @@ def overrides(values: dict) -> list[str]:
 
 def leave_out_systems(root: Path) -> None:
     """Take all but SYSTEMS out of params.yaml and dvc.yaml, as a person may."""
-    settings = YAML_12.load(root / "params.yaml")
+    yaml = YAML()  # keeps the order, which is that of the phases
+    settings = yaml.load(root / "params.yaml")
     settings["systems"] = {name: settings["systems"][name] for name in SYSTEMS}
-    YAML_12.dump(settings, root / "params.yaml")
-    pipeline = YAML_12.load(root / "dvc.yaml")
+    yaml.dump(settings, root / "params.yaml")
+    pipeline = yaml.load(root / "dvc.yaml")
     trained, cached = pipeline["stages"]["train"], pipeline["stages"]["preprocess"]
     trained["foreach"] = {name: trained["foreach"][name] for name in SYSTEMS}
     cached["foreach"] = [f"${{systems.{name}.image_size}}" for name in SYSTEMS]
-    YAML_12.dump(pipeline, root / "dvc.yaml")
+    yaml.dump(pipeline, root / "dvc.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +313,7 @@ class TestMlflow:
         for stage in ("download", "split", "train"):
             told = []
             for runs in (before, after):
-                of_stage = runs[runs["tags.stage"] == stage].set_index("tags.cxr.%s.id" % stage)
+                of_stage = runs[runs["tags.stage"] == stage].set_index(f"tags.cxr.{stage}.id")
                 columns = [c for c in of_stage if not re.search(volatile, c) and "_time" not in c]
                 rows = of_stage[sorted(columns)].dropna(axis="columns", how="all")
                 told.append(rows.loc[rows.index.isin(after[f"tags.cxr.{stage}.id"])].sort_index())

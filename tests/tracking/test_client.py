@@ -153,6 +153,14 @@ class TestOneRun:
         assert epochs_of(run["run_id"]) == [(1, 0.7), (2, 0.5)]
         assert run["metrics.test/auc"] == 0.9
 
+    def test_evaluation_completes_the_run_that_its_training_began(self, project):
+        started = project.start_training()
+        live.Live(started)
+        project.train(started=started)  # and then the server was away
+        client.write(project.evaluate())
+        run = only_run()
+        assert (run["status"], run["metrics.test/auc"]) == ("FINISHED", 0.9)
+
     def test_evaluation_with_other_parameters_has_its_own_with_the_training_in_it(self, project):
         client.write(project.train())
         client.write(project.evaluate(0.5))
@@ -172,7 +180,9 @@ class TestOneRun:
         assert len(runs()) == 1
 
     def test_a_second_training_with_equal_weights_gets_the_evaluation_too(self, project):
-        client.write(project.train())
+        folder = project.train()
+        Project.change(folder, started="2035-01-01T00:00:00+00:00")  # on a clock that is wrong
+        client.write(folder)
         client.write(project.evaluate())
         client.write(project.train())
         assert len(runs()) == 2
@@ -256,6 +266,44 @@ class TestSync:
         run = only_run()
         assert epochs_of(run["run_id"]) == [(1, 0.7), (2, 0.5)]
         assert (run["params.policy"], run["tags.weights.sha256"][:2]) == ("float32", "9a")
+
+
+class TestModel:
+    """The Keras model of a training, which is stood for by an empty logged model."""
+
+    @pytest.fixture
+    def logged(self, monkeypatch):
+        loaded = []
+
+        def log_model(run_id, model, requirements):
+            server = mlflow.MlflowClient()
+            experiment_id = server.get_run(run_id).info.experiment_id
+            made = server.create_logged_model(experiment_id, "model", source_run_id=run_id)
+            server.finalize_logged_model(made.model_id, "READY")
+            loaded.append(model)
+
+        monkeypatch.setattr(client, "_log_model", log_model)
+        return loaded
+
+    def test_it_is_loaded_from_the_folder(self, project, logged):
+        client.send(records.of(project.train()), str)
+        assert logged == ["models/vgg"]
+
+    def test_it_is_logged_once_where_the_run_is_completed(self, project, logged, break_at):
+        record = records.of(project.train())
+        break_at("set_tag")
+        with pytest.raises(LostError):
+            client.send(record, str)
+        assert client.send(record, str)
+        assert logged == ["models/vgg"]
+
+    def test_it_is_logged_where_the_run_was_lost_before(self, project, logged, break_at):
+        record = records.of(project.train())
+        break_at("log_artifact")
+        with pytest.raises(LostError):
+            client.send(record, str)
+        assert client.send(record, str)
+        assert logged == ["models/vgg"]
 
 
 class TestOptional:

@@ -199,9 +199,9 @@ def _find(client: mlflow.MlflowClient, experiment_id: str, record: Record) -> Ru
         [experiment_id], f"tags.`{tag}` = '{value}'", order_by=["attributes.start_time DESC"]
     )
 
-    def rank(run: Run) -> tuple[bool, bool, bool]:
+    def rank(run: Run) -> tuple[bool, bool]:
         found = by_id & run.data.tags.items()
-        return bool(found - {own}), _is_complete(run, record), own in found
+        return bool(found - {own}), own in found
 
     fitting = [
         run
