@@ -12,7 +12,10 @@ import pytest
 from cxr import files, params
 from cxr.tracking import provenance
 
-EPOCHS = [{"learning_rate": 0.1, "val_loss": 0.7}, {"learning_rate": 0.1, "val_loss": 0.5}]
+EPOCHS = [
+    {"learning_rate": 0.1, "loss": 0.8, "val_loss": 0.7},
+    {"learning_rate": 0.1, "loss": 0.6, "val_loss": 0.5},
+]
 
 
 @dataclass
@@ -50,7 +53,8 @@ class Project:
         rows = [{"epoch": n, "phase": "train"} | row for n, row in enumerate(EPOCHS, start=1)]
         files.write_csv(folder / "history.csv", pd.DataFrame(rows))
         record = {
-            "system": {"image_size": 64, "weights": None, "head": {"pool": "average"}},
+            # A parameter may have the name of a metric.
+            "system": {"image_size": 64, "weights": None, "head": {"pool": "average"}, "loss": "x"},
             "seed": 0, "freeze_blocks": 4, "class_weights": None, "epochs": 2,
             "parameters": {"total": 10}, "images": {"train": {"NORMAL": 3}},
             "weights_sha256": files.file_sha256(folder / "model.weights.h5"),

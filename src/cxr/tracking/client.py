@@ -213,9 +213,8 @@ def _find(client: mlflow.MlflowClient, experiment_id: str, record: Record) -> Ru
 
 def _fits(run: Run, record: Record) -> bool:
     """Return whether the parameters and figures that both have are equal."""
-    held = {**run.data.params, **run.data.metrics}
-    given = {**_params(record), **record.metrics}
-    return all(held.get(name, value) == value for name, value in given.items())
+    pairs = ((run.data.params, _params(record)), (run.data.metrics, record.metrics))
+    return all(held.get(k, v) == v for held, given in pairs for k, v in given.items())
 
 
 def _is_complete(run: Run, record: Record) -> bool:
