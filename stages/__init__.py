@@ -1,6 +1,7 @@
 """The stages of dvc.yaml, each ``python -m stages.<name>`` from the repository's root.
 
-A stage is argv and params.yaml in, one library call, files out, and a run in MLflow.
+A stage is argv and params.yaml in, one library call, files out; provenance.json says what they were
+made from, and a run in MLflow is made from it.
 """
 
 import argparse
@@ -19,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on inst
 
 from cxr import params
 from cxr.errors import reported
+from cxr.tracking import provenance
 
 # To import and trace TensorFlow makes millions of objects that stay; Python would look through them
 # for garbage again and again, for a fifth of the time that the import takes.
@@ -42,6 +44,26 @@ def run(work: Callable[..., None], arguments: argparse.ArgumentParser) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     with reported():
         work(params.load(), **given)
+
+
+def finish(
+    started: provenance.Started,
+    folder: Path,
+    load: Callable[[Path], Any] | None = None,
+    **more: Any,
+) -> None:
+    """Write provenance.json beside a stage's outputs, and log the stage in MLflow.
+
+    Args:
+        started: what the stage started from.
+        folder: the stage's own; all files in it are outputs.
+        load: gives the Keras model of a folder, where the run is to hold one.
+        more: see :func:`cxr.tracking.provenance.finish`.
+    """
+    provenance.finish(started, folder, **more)
+    from cxr.tracking import client  # takes seconds to import MLflow, which the work goes without
+
+    client.write(folder, load)
 
 
 def add_system(arguments: argparse.ArgumentParser) -> Any:

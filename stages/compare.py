@@ -4,7 +4,7 @@ import logging
 
 from cxr import files, params
 from cxr.report import page, results, tables
-from cxr.tracking import client as tracking
+from cxr.tracking import provenance
 from stages import (
     EVALUATIONS,
     MODELS,
@@ -13,6 +13,7 @@ from stages import (
     SOURCES,
     SPLITS,
     WEIGHTS,
+    finish,
     parser,
     run,
 )  # fmt: skip
@@ -21,6 +22,12 @@ log = logging.getLogger(__name__)
 
 
 def work(settings: params.Params) -> None:
+    used = provenance.chosen(settings, "seed", "split", "perturbation", "systems", "evaluate")
+    inputs = [
+        RAW / "source.json", SPLITS / "manifest.csv", SPLITS / "summary.json", WEIGHTS, MODELS,
+        EVALUATIONS, SOURCES / "published.yaml",
+    ]  # fmt: skip
+    started = provenance.start("compare", settings, used, inputs)
     published = SOURCES / "published.yaml"
     collected = results.collect(list(settings.systems), MODELS, WEIGHTS, EVALUATIONS, published)
     shared = results.context(
@@ -29,7 +36,7 @@ def work(settings: params.Params) -> None:
     table = tables.table(*page.write(collected, shared, REPORTS))
     files.write_text(REPORTS / "comparison.txt", table + "\n")
     log.info("\n%s\n", table)
-    tracking.write(settings.tracking, tracking.comparison(REPORTS, settings, RAW))
+    finish(started, REPORTS)
 
 
 if __name__ == "__main__":

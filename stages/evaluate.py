@@ -9,15 +9,21 @@ from cxr.data import cache
 from cxr.evaluation import predict
 from cxr.models import store
 from cxr.report import figures, style
-from cxr.tracking import client as tracking
+from cxr.tracking import provenance
 from cxr.training import device
-from stages import EVALUATIONS, MODELS, RAW, TENSORS, add_system, parser, run
+from stages import EVALUATIONS, MODELS, TENSORS, add_system, finish, parser, run
 
 
 def work(settings: params.Params, system: str) -> None:
     tensors = TENSORS / str(settings.system(system).image_size)
     trained, folder = MODELS / system, EVALUATIONS / system
-    device.keep_memory(device.find())
+    used = provenance.chosen(settings, "seed", "perturbation", "evaluate")
+    inputs = [tensors / "images.npy", tensors / "index.csv"]
+    inputs += [trained / name for name in (store.ARCHITECTURE, store.WEIGHTS, store.PHASES)]
+    inputs += [trained / "history.csv"]
+    started = provenance.start("evaluate", settings, used, inputs, system)
+    found = device.find()
+    device.keep_memory(found)
     images, index = cache.open_cache(tensors)
     history = pd.read_csv(trained / "history.csv")
     phases = store.phases(trained)
@@ -30,10 +36,7 @@ def work(settings: params.Params, system: str) -> None:
     figures.of_system(system, judged.metrics, history, folder)
     films = predict.samples(images, index, settings.perturbation, settings.seed)
     style.save(figures.films(*films), folder / "perturbed.png")
-
-    inputs = [tensors / "images.npy", trained / store.WEIGHTS]
-    training = tracking.training(trained, lambda: model, inputs[:1], RAW)
-    tracking.write(settings.tracking, tracking.evaluation(folder, training, inputs, settings))
+    finish(started, folder, store.load, device=found.name)
 
 
 if __name__ == "__main__":

@@ -2,15 +2,18 @@
 
 from cxr import files, params
 from cxr.data import tensors
-from cxr.tracking import client as tracking
-from stages import RAW, SPLITS, TENSORS, parser, run
+from cxr.tracking import provenance
+from stages import RAW, SPLITS, TENSORS, finish, parser, run
 
 
 def work(settings: params.Params, size: int) -> None:
     folder = TENSORS / str(size)
+    used = provenance.chosen(settings, "tensors")
+    inputs = [RAW / "xrays.zip", SPLITS / "manifest.csv"]
+    started = provenance.start("preprocess", settings, used, inputs, str(size))
     manifest = files.read_csv(SPLITS / "manifest.csv")
     tensors.build(RAW / "xrays.zip", manifest, size, settings.tensors, folder)
-    tracking.write(settings.tracking, tracking.preprocess(folder, settings, RAW, SPLITS))
+    finish(started, folder)
 
 
 if __name__ == "__main__":

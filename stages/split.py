@@ -7,13 +7,16 @@ import pandas as pd
 
 from cxr import files, params
 from cxr.data import manifest, patient, split
-from cxr.tracking import client as tracking
-from stages import RAW, SPLITS, parser, run
+from cxr.tracking import provenance
+from stages import RAW, SPLITS, finish, parser, run
 
 log = logging.getLogger(__name__)
 
 
 def work(settings: params.Params) -> None:
+    used = provenance.chosen(settings, "seed", "split")
+    inputs = [RAW / "xrays.zip", Path(settings.split.patients)]
+    started = provenance.start("split", settings, used, inputs)
     patients = patient.from_csv(Path(settings.split.patients))
     images, rejected = manifest.build(RAW / "xrays.zip", settings.split.max_rejected, patients)
     images, excluded = split.assign(images, settings.split, settings.seed)
@@ -36,7 +39,7 @@ def work(settings: params.Params) -> None:
             "have images in two splits; list their patients in %s (split.patients)",
             settings.split.patients,
         )
-    tracking.write(settings.tracking, tracking.split(SPLITS, settings, RAW))
+    finish(started, SPLITS)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Train a system: tensors/<size>/ and weights/<system>/ -> models/<system>/."""
 
+import keras
+
 from cxr import params
 from cxr.data import cache
 from cxr.errors import InputError
-from cxr.models import freezing, weights
-from cxr.tracking import client as tracking
+from cxr.models import freezing, origin, weights
+from cxr.tracking import live, provenance
 from cxr.training import device, fit
-from stages import MODELS, RAW, TENSORS, WEIGHTS, add_system, parser, run
+from stages import MODELS, TENSORS, WEIGHTS, add_system, finish, parser, run
 
 
 def work(settings: params.Params, system: str, freeze_blocks: int | None, perturbed: bool) -> None:
@@ -18,18 +20,28 @@ def work(settings: params.Params, system: str, freeze_blocks: int | None, pertur
         )
         raise InputError(message)
     tensors, folder = TENSORS / str(chosen.image_size), MODELS / system
+    keys = ["seed", "training.precision", "inference_batch_size", f"systems.{system}"]
+    keys += ["perturbation"] if perturbed else []
+    used = provenance.chosen(settings, *keys)
+    if freeze_blocks is not None:
+        used["freeze_blocks"] = freeze_blocks
+    inputs = [tensors / "images.npy", tensors / "index.csv"]
+    inputs += [WEIGHTS / system / name for name in (origin.NOTE, origin.FOLDER)]
+    started = provenance.start("train", settings, used, inputs, system)
+    found = device.find()
     images, index = cache.open_cache(tensors)
     initial = weights.initial(WEIGHTS / system)
-    device.keep_memory(device.find())
-    with tracking.live(settings.tracking, system) as live:
+    device.keep_memory(found)
+    with live.live(started) as run_of:
         trained = fit.train(
             chosen, images, index, initial, settings.training, settings.perturbation,
-            settings.inference_batch_size, settings.seed, live.epoch,
+            settings.inference_batch_size, settings.seed, run_of.epoch,
         )  # fmt: skip
         saved = fit.save(trained, folder, freeze_blocks)
-        inputs = [tensors / "images.npy", tensors / "index.csv", WEIGHTS / system]
-        record = tracking.training(folder, lambda: saved, inputs, RAW)
-        tracking.write(settings.tracking, record, live)
+    finish(
+        started, folder, lambda _: saved, device=found.name,
+        training=trained.training | {"backend": keras.backend.backend()},
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -7,23 +7,26 @@ import logging
 
 from cxr import params
 from cxr.models import origin
-from stages import WEIGHTS, add_system, parser, run
+from cxr.tracking import provenance
+from stages import WEIGHTS, add_system, finish, parser, run
 
 log = logging.getLogger(__name__)
 
 
 def work(settings: params.Params, system: str) -> None:
     chosen, folder = settings.system(system), WEIGHTS / system
+    used = provenance.chosen(settings, f"systems.{system}.backbone", f"systems.{system}.weights")
+    started = provenance.start("weights", settings, used, [], system)
     if chosen.weights is None:
         log.info("weights: null, so %s starts from random weights", chosen.backbone)
         origin.write(folder, chosen.backbone, None, None)
-        return  # and MLflow, too, has nothing to hold; it takes seconds to import, as Keras does
+        provenance.finish(started, folder)
+        return  # MLflow has nothing to hold; it takes seconds to import, as Keras does
 
     from cxr.models import weights
-    from cxr.tracking import client as tracking
 
     weights.resolve(chosen, folder)
-    tracking.write(settings.tracking, tracking.weights(folder))
+    finish(started, folder)
 
 
 if __name__ == "__main__":

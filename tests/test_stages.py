@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import runpy
 import sys
 
 import pytest
@@ -41,3 +42,21 @@ def test_interruption_is_no_traceback(monkeypatch):
 def test_a_defect_keeps_its_traceback(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         end_of(ZeroDivisionError(), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "stage", ["download", "split", "preprocess", "weights", "train", "evaluate", "compare"]
+)
+def test_stage_explains_itself(monkeypatch, capsys, stage):
+    monkeypatch.setattr(sys, "argv", [stage, "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module(f"stages.{stage}", run_name="__main__")
+    assert end.value.code == 0
+    assert "usage:" in capsys.readouterr().out
+
+
+def test_perturbed_phase_without_its_dependency_in_dvc_yaml_is_refused(settings):
+    from stages import train  # imports Keras
+
+    with pytest.raises(InputError, match='args: "--perturbed" and also: perturbation'):
+        train.work(settings, "cnn", freeze_blocks=None, perturbed=False)

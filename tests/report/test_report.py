@@ -191,13 +191,14 @@ def write_model(root: Path, name: str, weights: str | None, phases: dict[str, in
         },
     )
     write_json(
-        folder / "timing.json",
+        folder / "provenance.json",
         {
-            "seconds": 12.5 * len(rows),
-            "seconds_per_epoch": [40.0] + [12.0] * (len(rows) - 1),
+            "training": {
+                "seconds": 12.5 * len(rows),
+                "seconds_per_epoch": [40.0] + [12.0] * (len(rows) - 1),
+                "policy": "mixed_bfloat16",
+            },
             "device": "NVIDIA H100 80GB HBM3",
-            "device_kind": "gpu",
-            "policy": "mixed_bfloat16",
             "versions": {"python": "3.11.7", "keras": "3.15.0"},
         },
     )
@@ -1050,7 +1051,7 @@ class TestErrors:
         "missing",
         [
             "models/vgg16_transfer/train.json",
-            "models/vgg16_transfer/timing.json",
+            "models/vgg16_transfer/provenance.json",
             "models/vgg16_transfer/history.csv",
             "weights/vgg16_transfer/weights.json",
             "evaluations/vgg16_transfer/metrics.json",

@@ -1,192 +1,342 @@
 """MLflow runs made from records: found again, never twice, never in the way of a result."""
 
 import logging
-import shutil
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import mlflow
+import pandas as pd
 import pytest
 
-from cxr import params
-from cxr.tracking import client
+from cxr import files
+from cxr.errors import InputError
+from cxr.tracking import client, live, records
+from tests.tracking.conftest import EPOCHS, Project
 
-SETTINGS = params.Tracking(experiment="test")
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    """Make the tables once: it takes MLflow longer than all that a test does with them."""
-    path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    mlflow.set_tracking_uri(f"sqlite:///{path}")
-    mlflow.MlflowClient().search_experiments()
-    return path
+ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENT = "imagenet-to-xray"  # tracking.experiment of params.yaml
 
 
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch, empty_database):
-    """Give each test a repository root and a database of its own."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copyfile(empty_database, tmp_path / "mlflow.db")
-    (tmp_path / "params.yaml").write_text("seed: 0\n")
-    for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    return tmp_path
+def runs() -> pd.DataFrame:
+    mlflow.set_tracking_uri(client.uri())
+    return mlflow.search_runs(experiment_names=[EXPERIMENT])
 
 
-def runs(**tags):
-    found = mlflow.search_runs(experiment_names=["test"])
-    for name, value in tags.items():
-        found = found[found[f"tags.{name}"] == value]
-    return found
+def only_run() -> pd.Series:
+    ((_, run),) = runs().iterrows()
+    return run
 
 
-def trained(**changes):
-    record = {
-        "stage": "train", "system": "vgg", "identity": "abc", "params": {"freeze_blocks": 4},
-        "metrics": {"epochs": 2}, "steps": [{"val_loss": 0.7}, {"val_loss": 0.5}],
-    }  # fmt: skip
-    return client.Record(**record | changes)
+def epochs_of(run_id: str, name: str = "val_loss") -> list[tuple[int, float]]:
+    history = mlflow.MlflowClient().get_metric_history(run_id, name)
+    return [(metric.step, metric.value) for metric in history]
 
 
-def judged(threshold=0.5, before=None, auc=0.9):
-    return client.Record(
-        stage="evaluate", system="vgg", identity="abc", before=before or trained(),
-        params={"evaluate": {"threshold": threshold}}, metrics={"test": {"auc": auc}},
-    )  # fmt: skip
+def sync(*folders: Path) -> int:
+    """Send the records of folders; return how many were missing."""
+    return sum(client.send(records.of(folder)) for folder in folders)
 
 
-def test_default_store_is_at_the_root_that_dvc_names(store):
-    assert client.uri() == f"sqlite:///{store}/mlflow.db"
+class LostError(OSError):
+    """A connection that breaks while a run is sent."""
 
 
-def test_tracking_uri_of_the_environment_wins(monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.org:5000")
-    assert client.uri() == "http://example.org:5000"
+@pytest.fixture
+def break_at(monkeypatch):
+    """Have the server lost at the n-th call of a method of MLflow's client, and back afterwards."""
+
+    def arm(method: str, number: int = 1) -> None:
+        whole, calls = getattr(mlflow.MlflowClient, method), []
+
+        def breaking(self, *args, **kwargs):
+            calls.append(method)
+            if len(calls) == number:
+                raise LostError(f"lost at {method}")
+            return whole(self, *args, **kwargs)
+
+        monkeypatch.setattr(mlflow.MlflowClient, method, breaking)
+
+    return arm
 
 
-def test_artifacts_lie_at_the_root_and_not_in_the_working_folder(store, monkeypatch):
-    copy = store / "copy"
-    copy.mkdir()
-    (copy / "params.yaml").write_text("seed: 0\n")
-    (copy / "figure.txt").write_text("1")
-    monkeypatch.chdir(copy)
-    client.write(SETTINGS, trained(artifacts=[copy / "figure.txt"]))
-    assert len(list(store.glob("mlartifacts/*/artifacts/train/figure.txt"))) == 1
-    assert not (copy / "mlruns").exists()
+class TestStore:
+    def test_default_is_at_the_root_that_dvc_names(self, store):
+        assert client.uri() == f"sqlite:///{store}/mlflow.db"
+
+    def test_tracking_uri_of_the_environment_wins(self, monkeypatch):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.org:5000")
+        assert client.uri() == "http://example.org:5000"
+
+    def test_artifacts_are_at_the_root_and_not_in_the_working_folder(self, project, monkeypatch):
+        copy = Path("copy").absolute()
+        copy.mkdir()
+        monkeypatch.chdir(copy)
+        client.write(project.split())
+        found = list(copy.parent.glob("mlartifacts/*/artifacts/split/summary.json"))
+        assert len(found) == 1
+        assert not (copy / "mlruns").exists()
+
+    def test_experiment_opens_with_the_table_of_models(self, project):
+        client.write(project.split())
+        assert "viewStateShareKey=systems" in client.pages()[EXPERIMENT]
+
+    def test_experiment_that_another_process_has_just_created_is_taken(self, project, monkeypatch):
+        folder = project.split()
+        client.connect().create_experiment(EXPERIMENT)
+        # As the slower process sees it: not there yet, then there.
+        whole, asked = mlflow.MlflowClient.get_experiment_by_name, []
+
+        def late(self, name):
+            asked.append(name)
+            return None if len(asked) == 1 else whole(self, name)
+
+        monkeypatch.setattr(mlflow.MlflowClient, "get_experiment_by_name", late)
+        assert sync(folder) == 1
+        assert len(asked) == 2
+
+    def test_processes_that_start_together_share_a_new_database(self, project):
+        folder = project.split()
+        code = f"from pathlib import Path; from cxr.tracking import client; " \
+               f"client.write(Path({str(folder)!r}))"  # fmt: skip
+        env = os.environ | {
+            "PYTHONPATH": str(ROOT / "src"),
+            "MLFLOW_TRACKING_URI": f"sqlite:///{Path.cwd()}/new.db",
+        }
+        started = [
+            subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.PIPE)
+            for _ in range(3)
+        ]
+        said = [process.communicate()[1].decode() for process in started]
+        assert not any("did not take" in text or "Traceback" in text for text in said), said
+        found = mlflow.MlflowClient(f"sqlite:///{Path.cwd()}/new.db").search_experiments()
+        assert [e.name for e in found].count(EXPERIMENT) == 1
 
 
-def test_training_and_evaluation_of_a_model_are_one_run():
-    client.write(SETTINGS, trained())
-    client.write(SETTINGS, judged())
-    ((_, run),) = runs(system="vgg").iterrows()
-    assert run["tags.stage"] == "train"
-    assert run["params.freeze_blocks"] == "4"
-    assert run["metrics.test/auc"] == 0.9
-    assert run["metrics.val_loss"] == 0.5
+class TestOneRun:
+    def test_training_and_evaluation_of_a_model_share_it(self, project):
+        client.write(project.train())
+        client.write(project.evaluate(auc=0.9))
+        run = only_run()
+        assert (run["tags.stage"], run["status"]) == ("train", "FINISHED")
+        assert run["params.freeze_blocks"] == "4"
+        assert run["metrics.test/auc"] == 0.9
+        assert run["metrics.val_loss"] == 0.5
+
+    def test_it_starts_and_ends_when_the_training_did(self, project):
+        folder = project.train()
+        Project.change(
+            folder, started="2020-01-02T03:04:05+00:00", ended="2020-01-02T03:04:15+00:00"
+        )
+        client.write(folder)
+        run = only_run()
+        assert run["start_time"] == pd.Timestamp("2020-01-02T03:04:05Z")
+        assert run["end_time"] == pd.Timestamp("2020-01-02T03:04:15Z")
+
+    def test_evaluation_brings_a_missing_training_along_as_it_was(self, project):
+        folder = project.train()
+        Project.change(
+            folder,
+            git={"commit": "c" * 40, "changed": []},
+            dvc={"experiment": "then", "baseline": None},
+            versions={"keras": "3.0.0"},
+        )
+        client.write(project.evaluate())
+        run = only_run()
+        assert (run["tags.mlflow.source.git.commit"], run["tags.git.changed"]) == (
+            "c" * 40,
+            "false",
+        )
+        assert (run["tags.dvc.experiment"], run["tags.version.keras"]) == ("then", "3.0.0")
+        assert run["params.freeze_blocks"] == "4"
+        assert epochs_of(run["run_id"]) == [(1, 0.7), (2, 0.5)]
+        assert run["metrics.test/auc"] == 0.9
+
+    def test_evaluation_completes_the_run_that_its_training_began(self, project):
+        started = project.start_training()
+        live.Live(started)
+        project.train(started=started)  # and then the server was away
+        client.write(project.evaluate())
+        run = only_run()
+        assert (run["status"], run["metrics.test/auc"]) == ("FINISHED", 0.9)
+
+    def test_evaluation_with_other_parameters_has_its_own_with_the_training_in_it(self, project):
+        client.write(project.train())
+        client.write(project.evaluate(0.5))
+        folder = project.evaluate(0.6, auc=0.8)
+        client.write(folder)
+        found = runs().set_index("params.evaluate.threshold")
+        assert found["metrics.test/auc"].to_dict() == {"0.5": 0.9, "0.6": 0.8}
+        assert set(found["params.freeze_blocks"]) == {"4"}
+        assert set(found["metrics.val_loss"]) == {0.5}
+        assert sync(Path("models/vgg"), folder) == 0
+        assert len(runs()) == 2
+
+    def test_evaluation_again_with_equal_results_stays_in_it(self, project):
+        client.write(project.train())
+        client.write(project.evaluate())
+        client.write(project.evaluate())
+        assert len(runs()) == 1
+
+    def test_a_second_training_with_equal_weights_gets_the_evaluation_too(self, project):
+        folder = project.train()
+        Project.change(folder, started="2035-01-01T00:00:00+00:00")  # on a clock that is wrong
+        client.write(folder)
+        client.write(project.evaluate())
+        client.write(project.train())
+        assert len(runs()) == 2
+        # DVC does not evaluate again: the weights are the same.
+        assert sync(Path("models/vgg"), Path("evaluations/vgg")) == 1
+        assert list(runs()["metrics.test/auc"]) == [0.9, 0.9]
+
+    def test_figures_of_a_model_are_never_put_beside_another(self, project):
+        client.write(project.train("first"))
+        folder = project.evaluate(auc=0.9)
+        client.write(project.train("second"))
+        client.write(folder)
+        found = runs().dropna(subset="metrics.test/auc")
+        assert list(found["tags.weights.sha256"]) == [files.bytes_sha256(b"first")]
+
+    def test_evaluation_of_an_unknown_model_says_so(self, project):
+        project.train("first")
+        folder = project.evaluate()
+        project.train("second")
+        with pytest.raises(InputError, match="neither in MLflow nor in models/"):
+            sync(folder)
 
 
-def test_evaluation_of_a_restored_training_brings_the_training_along():
-    client.write(SETTINGS, judged())
-    ((_, run),) = runs(system="vgg").iterrows()
-    assert (run["params.freeze_blocks"], run["metrics.test/auc"]) == ("4", 0.9)
+class TestSync:
+    def test_sends_what_is_missing_and_nothing_twice(self, project):
+        folders = [project.split(), project.train(), project.evaluate()]
+        client.write(folders[1])
+        assert sync(*folders) == 2
+        assert sync(*folders) == 0
+        assert len(runs()) == 2
+        assert epochs_of(runs().set_index("tags.stage").loc["train", "run_id"]) == [
+            (1, 0.7), (2, 0.5)
+        ]  # fmt: skip
 
-
-def test_evaluation_at_another_threshold_is_a_run_of_its_own():
-    client.write(SETTINGS, judged(0.5))
-    client.write(SETTINGS, judged(0.6, auc=0.8))
-    found = runs(system="vgg")
-    assert sorted(found["params.evaluate.threshold"]) == ["0.5", "0.6"]
-    assert set(found["params.freeze_blocks"]) == {"4"}
-
-
-def test_the_same_record_again_makes_no_second_run():
-    client.write(SETTINGS, trained())
-    client.write(SETTINGS, trained())
-    assert len(runs(system="vgg")) == 1
-    history = mlflow.MlflowClient().get_metric_history(
-        runs(system="vgg").run_id.iloc[0], "val_loss"
+    @pytest.mark.parametrize(
+        ("method", "number"),
+        [("log_batch", 1), ("log_artifact", 2), ("set_terminated", 1), ("set_tag", 1)],
     )
-    assert [(m.step, m.value) for m in history] == [(1, 0.7), (2, 0.5)]
+    def test_half_sent_run_is_completed_in_place(self, project, break_at, method, number):
+        folder = project.train()
+        break_at(method, number)
+        with pytest.raises(LostError):
+            sync(folder)
+        assert sync(folder) == 1
+        run = only_run()
+        assert run["status"] == "FINISHED"
+        assert run["params.freeze_blocks"] == "4"
+        assert run["metrics.epochs"] == 2
+        assert epochs_of(run["run_id"]) == [(1, 0.7), (2, 0.5)]
+        names = {f.path for f in mlflow.MlflowClient().list_artifacts(run["run_id"], "train")}
+        assert {"train/train.json", "train/provenance.json", "train/phases"} <= names
+        assert sync(folder) == 0
+
+    @pytest.mark.parametrize("method", ["log_batch", "log_artifact", "set_tag"])
+    def test_half_sent_evaluation_is_completed_in_place(self, project, break_at, method):
+        client.write(project.train())
+        folder = project.evaluate()
+        break_at(method)
+        with pytest.raises(LostError):
+            sync(folder)
+        assert sync(Path("models/vgg"), folder) == 1
+        run = only_run()
+        assert (run["status"], run["metrics.test/auc"]) == ("FINISHED", 0.9)
+        assert [value for _, value in epochs_of(run["run_id"], "test/auc")] == [0.9]
+
+    def test_half_sent_run_of_another_evaluation_is_completed_in_place(self, project, break_at):
+        client.write(project.train())
+        client.write(project.evaluate(0.5))
+        folder = project.evaluate(0.6)
+        break_at("log_batch")
+        with pytest.raises(LostError):
+            sync(folder)
+        assert sync(folder) == 1
+        assert sorted(runs()["params.evaluate.threshold"]) == ["0.5", "0.6"]
+        assert set(runs()["status"]) == {"FINISHED"}
+
+    def test_long_training_is_sent_in_batches(self, project, monkeypatch):
+        monkeypatch.setattr(client, "MAX_ENTRIES", 3)
+        monkeypatch.setattr(client, "MAX_METRICS", 7)
+        assert sync(project.train()) == 1
+        run = only_run()
+        assert epochs_of(run["run_id"]) == [(1, 0.7), (2, 0.5)]
+        assert (run["params.policy"], run["tags.weights.sha256"][:2]) == ("float32", "9a")
 
 
-def test_live_run_gets_each_epoch_once_and_the_rest_at_the_end():
-    with client.live(SETTINGS, "vgg") as live:
-        live.epoch(1, {"val_loss": 0.7})
-        client.write(SETTINGS, trained(), live)
-    run_id = runs(system="vgg").run_id.iloc[0]
-    history = mlflow.MlflowClient().get_metric_history(run_id, "val_loss")
-    assert [(m.step, m.value) for m in history] == [(1, 0.7), (2, 0.5)]
+class TestModel:
+    """The Keras model of a training, which is stood for by an empty logged model."""
+
+    @pytest.fixture
+    def logged(self, monkeypatch):
+        loaded = []
+
+        def log_model(run_id, model, requirements):
+            server = mlflow.MlflowClient()
+            experiment_id = server.get_run(run_id).info.experiment_id
+            made = server.create_logged_model(experiment_id, "model", source_run_id=run_id)
+            server.finalize_logged_model(made.model_id, "READY")
+            loaded.append(model)
+
+        monkeypatch.setattr(client, "_log_model", log_model)
+        return loaded
+
+    def test_it_is_loaded_from_the_folder(self, project, logged):
+        client.send(records.of(project.train()), str)
+        assert logged == ["models/vgg"]
+
+    def test_it_is_logged_once_where_the_run_is_completed(self, project, logged, break_at):
+        record = records.of(project.train())
+        break_at("set_tag")
+        with pytest.raises(LostError):
+            client.send(record, str)
+        assert client.send(record, str)
+        assert logged == ["models/vgg"]
+
+    def test_it_is_logged_where_the_run_was_lost_before(self, project, logged, break_at):
+        record = records.of(project.train())
+        break_at("log_artifact")
+        with pytest.raises(LostError):
+            client.send(record, str)
+        assert client.send(record, str)
+        assert logged == ["models/vgg"]
 
 
-@pytest.mark.parametrize(
-    ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")]
-)
-def test_interrupted_training_says_so_in_its_run(error, status):
-    with pytest.raises(error), client.live(SETTINGS, "vgg"):
-        raise error
-    assert list(runs(system="vgg")["status"]) == [status]
+class TestOptional:
+    def test_unreachable_server_is_one_warning(self, project, monkeypatch, caplog):
+        folder = project.split()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        with caplog.at_level(logging.WARNING):
+            client.write(folder)
+        (said,) = [r.getMessage() for r in caplog.records if r.name == "cxr.tracking.client"]
+        assert "http://127.0.0.1:9 did not take splits" in said
+        assert "`cxr sync` sends it later" in said
 
+    def test_database_that_cannot_be_read_is_a_warning(self, project, monkeypatch, caplog):
+        folder = project.split()
+        files.write_text("broken.db", "this is no database " * 100)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{Path.cwd()}/broken.db")
+        client.write(folder)
+        assert "did not take splits" in caplog.text
 
-def test_run_of_a_process_that_was_killed_is_ended_by_the_next():
-    client.Live(SETTINGS, "vgg")  # and then nothing: kill -9
-    client.write(SETTINGS, trained(), client.Live(SETTINGS, "vgg"))
-    assert sorted(runs(system="vgg")["status"]) == ["FINISHED", "KILLED"]
+    @pytest.mark.parametrize("name", ["history.csv", "train.json", "provenance.json"])
+    def test_missing_file_of_the_record_is_a_warning(self, project, caplog, name):
+        folder = project.train()
+        (folder / name).unlink()
+        client.write(folder)
+        assert f"{name} is missing" in caplog.text
 
-
-def test_runs_of_one_rebuild_share_a_parent_and_other_parameters_make_another(store):
-    client.write(SETTINGS, trained())
-    client.write(SETTINGS, trained(stage="split", system=None))
-    (store / "params.yaml").write_text("seed: 1\n")
-    client.write(SETTINGS, trained(stage="split", system=None))
-    children = runs()
-    children = children[children["tags.stage"] != "rebuild"]
-    assert children["tags.mlflow.parentRunId"].nunique() == 2
-    assert len(runs(stage="rebuild")) == 2
-
-
-def test_experiment_of_dvc_names_the_parent_and_tags_every_run(monkeypatch):
-    monkeypatch.setenv("DVC_EXP_NAME", "three")
-    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0123abc")
-    client.write(SETTINGS, trained())
-    assert set(runs()["tags.dvc.experiment"]) == {"three"}
-    assert set(runs()["tags.dvc.baseline"]) == {"0123abc"}
-    assert list(runs(stage="rebuild")["tags.mlflow.runName"]) == ["three"]
-
-
-def test_inputs_carry_their_md5_from_dvc_lock(store):
-    (store / "dvc.lock").write_text(
-        "stages:\n  split:\n    outs:\n    - path: splits/manifest.csv\n      md5: 0a1b\n"
-    )
-    client.write(SETTINGS, trained(inputs=["splits/manifest.csv", "unknown.csv"]))
-    assert list(runs(system="vgg")["tags.dvc.md5.splits/manifest.csv"]) == ["0a1b"]
-
-
-def test_figures_that_are_no_numbers_are_left_out():
-    client.write(SETTINGS, trained(metrics={"a": {"b": 1, "c": None, "d": float("nan")}}))
-    run = mlflow.get_run(runs(system="vgg").run_id.iloc[0])
-    assert {k for k in run.data.metrics if k.startswith("a/")} == {"a/b"}
-
-
-def test_unreachable_server_is_one_warning_and_training_goes_on(monkeypatch, caplog):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with caplog.at_level(logging.WARNING), client.live(SETTINGS, "vgg") as live:
-        live.epoch(1, {"val_loss": 0.7})
-        live.epoch(2, {"val_loss": 0.5})
-    warnings = [r.getMessage() for r in caplog.records if r.name == "cxr.tracking.client"]
-    assert len(warnings) == 1
-    assert "http://127.0.0.1:9" in warnings[0]
-    assert "make sync" in warnings[0]
-
-
-def test_sync_sends_what_is_missing_and_nothing_twice():
-    records = [trained(), judged(before=trained())]
-    client.write(SETTINGS, trained())
-    assert client.write_missing(SETTINGS, records) == 1
-    assert client.write_missing(SETTINGS, records) == 0
-    assert list(runs(system="vgg")["metrics.test/auc"]) == [0.9]
-
-
-def test_experiment_opens_with_the_table_of_models():
-    client.write(SETTINGS, trained())
-    assert "viewStateShareKey=systems" in client.pages()["test"]
+    def test_training_needs_no_raw_data(self, project, caplog):
+        # As on a machine that has pulled the tensors alone.
+        started = project.start_training()
+        with live.live(started) as run:
+            for number, row in enumerate(EPOCHS, start=1):
+                run.epoch(number, row)
+        client.write(project.train(started=started))
+        assert not caplog.records
+        assert only_run()["status"] == "FINISHED"

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
-from cxr import params
 from cxr.tracking import client
+from cxr.tracking.records import Record
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # The UI tries to reach hosts of its own; nothing is to leave the machine.
@@ -24,31 +24,38 @@ QUIET = [
 ]  # fmt: skip
 
 
-def _log_models(settings: params.Tracking) -> None:
+def _log_models() -> None:
     for system, auc, frozen in (("vgg16_transfer", 0.9871, 4), ("vgg16_scratch", 0.9542, None)):
-        record = client.Record(
+        record = Record(
+            id=system,
+            folder=Path(),
             stage="train",
-            system=system,
-            identity=system,
-            params={"freeze_blocks": frozen, "weights": None, "image_size": 64},
-            metrics={"test": {"auc": auc, "accuracy": 0.9}, "val": {"auc": 0.97}, "epochs": 6},
+            item=system,
+            experiment="imagenet-to-xray",
+            started=1_795_548_876_000,
+            ended=1_795_548_879_000,
+            params={"freeze_blocks": str(frozen), "weights": "None", "image_size": "64"},
+            tags={"system": system, "dvc.experiment": "three"},
+            metrics={"test/auc": auc, "test/accuracy": 0.9, "val/auc": 0.97, "epochs": 6},
+            artifacts=[],
         )
-        client.write(settings, record)
+        client.send(record)
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    _log_models(params.Tracking(experiment="imagenet-to-xray"))
+    _log_models()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     root = Path(__file__).resolve().parents[2]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(root / "src")}
     with (tmp_path / "ui.log").open("w") as log:
         ui = subprocess.Popen(
-            [sys.executable, "-m", "stages.ui", "--port", str(port)],
+            [sys.executable, "-m", "cxr.cli", "ui", "--port", str(port)],
             cwd=root, env=environment, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         try:
@@ -87,3 +94,4 @@ def test_table_shows_both_baselines_beside_freeze_blocks(server, tmp_path):
     assert "0.9542" in text
     assert "test/auc" in text
     assert "freeze_blocks" in text
+    assert "three" in text  # the DVC experiment that a model belongs to

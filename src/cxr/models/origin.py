@@ -7,6 +7,7 @@ from cxr import files
 from cxr.errors import InputError
 
 NOTE = "weights.json"
+FOLDER = "initial"  # holds the weights file; empty for random weights, as DVC tracks it in any case
 
 
 def write(folder: Path, backbone: str, weights: str | None, sha256: str | None) -> dict[str, Any]:
@@ -18,6 +19,7 @@ def write(folder: Path, backbone: str, weights: str | None, sha256: str | None) 
         weights: ``imagenet``, the name of a file, or None for random weights.
         sha256: of the file that training reads; None for random weights.
     """
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     record = {"backbone": backbone, "weights": weights, "sha256": sha256}
     files.write_json(folder / NOTE, record)
     return record

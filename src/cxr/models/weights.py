@@ -15,7 +15,7 @@ from cxr import files, params
 from cxr.errors import InputError
 from cxr.models import backbones, origin
 
-FILE = "backbone.weights.h5"
+FILE = f"{origin.FOLDER}/backbone.weights.h5"
 
 Arrays = dict[str, list[np.ndarray]]
 
@@ -25,7 +25,7 @@ def resolve(system: params.System, folder: Path) -> dict[str, Any]:
 
     Args:
         system: its ``weights`` is ``imagenet``, a path to a Keras weights file, or None.
-        folder: gets ``weights.json`` and, where there are weights, ``backbone.weights.h5``.
+        folder: gets ``weights.json`` and, where there are weights, ``initial/backbone.weights.h5``.
 
     Returns:
         The content of ``weights.json``; see :mod:`cxr.models.origin`.
@@ -146,7 +146,7 @@ def _fetch_imagenet(backbone: backbones.Backbone, name: str, path: Path) -> None
         raise InputError(message) from error
     # Keras requires the suffix .weights.h5, which ``path`` need not have.
     with tempfile.TemporaryDirectory(dir=path.parent) as beside:
-        saved = Path(beside) / FILE
+        saved = Path(beside) / Path(FILE).name
         model.save_weights(saved)
         saved.replace(path)
 

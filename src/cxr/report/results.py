@@ -27,7 +27,7 @@ class Result:
         colour: the same one in all figures.
         weights: what weights.json says: backbone, weights (None for random ones), sha256.
         record: what train.json says.
-        timing: what timing.json says.
+        timing: what training's provenance.json says of precision, seconds, device and versions.
         history: a row an epoch.
         metrics: what metrics.json says: threshold, and the metrics, which may be None, of each
             split, of the perturbed test set and of each phase.
@@ -133,7 +133,7 @@ def collect(
                 colour=colour,
                 weights=_json(weights / name / "weights.json"),
                 record=_json(model / "train.json"),
-                timing=_json(model / "timing.json"),
+                timing=_timing(model / "provenance.json"),
                 history=_csv(model / "history.csv"),
                 metrics=_json(evaluation / "metrics.json"),
                 predictions=_csv(evaluation / "predictions.csv"),
@@ -207,6 +207,11 @@ def _csv(path: Path) -> pd.DataFrame:
     """Read a table; ids, patients, hashes and names stay text."""
     text = dict.fromkeys(("id", "patient", "pixel_hash", "split", "phase"), str)
     return pd.read_csv(io.StringIO(_text(path)), dtype=text)
+
+
+def _timing(path: Path) -> dict[str, Any]:
+    note = _json(path)
+    return note["training"] | {"device": note["device"], "versions": note["versions"]}
 
 
 def _published_figures(path: Path) -> dict[str, Any]:

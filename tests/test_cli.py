@@ -1,0 +1,99 @@
+"""The command `cxr`: what it sends, what it says, and how it ends."""
+
+import logging
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from cxr import cli
+from cxr.errors import InputError
+from cxr.tracking import client
+from tests.tracking.conftest import Project, empty_database, project, store
+
+__all__ = ["empty_database", "project", "store"]  # fixtures
+
+
+@pytest.fixture(autouse=True)
+def messages(caplog):
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+@pytest.fixture
+def outputs(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Two stages of a pipeline, and a model that needs no Keras; there is no params.yaml."""
+    project.split()
+    project.train()
+    monkeypatch.setattr(client, "_log_model", lambda *_: None)
+    monkeypatch.setattr(cli, "_load", lambda _: None)
+    return project
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["cxr", *arguments])
+    cli.main()
+
+
+def test_sync_says_how_many_were_missing(outputs, messages, monkeypatch):
+    call(monkeypatch, "sync")
+    call(monkeypatch, "sync")
+    said = [record.getMessage() for record in messages.records if record.name == "cxr.cli"]
+    assert "2 of 2 stages were missing in MLflow at sqlite:///" in said[0]
+    assert "0 of 2 stages were missing" in said[1]
+
+
+def test_sync_files_runs_under_the_experiment_of_their_time(outputs):
+    Project.change(Path("splits"), mlflow_experiment="demo")
+    cli.sync(Path())
+    assert list(mlflow.search_runs(experiment_names=["demo"])["tags.stage"]) == ["split"]
+
+
+def test_sync_sends_the_rest_where_one_run_cannot_be_made(outputs):
+    outputs.evaluate()
+    (Path("splits") / "summary.json").unlink()
+    with pytest.raises(InputError, match=r"1 cannot be sent: splits/summary.json is missing"):
+        cli.sync(Path())
+    (run,) = mlflow.search_runs(experiment_names=["imagenet-to-xray"])["metrics.test/auc"]
+    assert run == 0.9
+
+
+def test_sync_without_outputs_says_where_to_run_it(store, monkeypatch):
+    with pytest.raises(SystemExit, match=r"error: no provenance.json in raw, .* repository's root"):
+        call(monkeypatch, "sync")
+
+
+def test_sync_with_an_unreachable_server_is_one_line(outputs, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(SystemExit, match=r"error: MLflow at http://127.0.0.1:9 does not answer"):
+        call(monkeypatch, "sync")
+
+
+def test_ui_prints_the_tables_and_starts_the_server(outputs, messages, monkeypatch):
+    cli.sync(Path())
+    started = []
+    monkeypatch.setattr(cli.os, "execvp", lambda _, command: started.append(command))
+    call(monkeypatch, "ui", "--port", "5050")
+    assert "http://127.0.0.1:5050/#/experiments/" in messages.text
+    assert started[0][:2] == ["mlflow", "server"]
+    assert client.uri() in started[0]
+
+
+def test_ui_starts_nothing_where_there_is_a_server(outputs, messages, monkeypatch):
+    monkeypatch.setattr(client, "pages", lambda: {"demo": "#/experiments/1"})
+    monkeypatch.setattr(cli.os, "execvp", lambda *_: pytest.fail("a UI was started"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.org:5000/")
+    call(monkeypatch, "ui")
+    assert "http://example.org:5000/#/experiments/1" in messages.text
+
+
+@pytest.mark.parametrize(
+    ("command", "says"), [("sync", "provenance.json"), ("ui", "MLFLOW_TRACKING_URI")]
+)
+def test_help_says_what_a_command_does(monkeypatch, capsys, command, says):
+    with pytest.raises(SystemExit) as end:
+        call(monkeypatch, command, "--help")
+    assert end.value.code == 0
+    assert says in capsys.readouterr().out

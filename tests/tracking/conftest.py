@@ -1,0 +1,107 @@
+"""A project on disk, as the stages write it, and an empty MLflow database; no Keras needed."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+
+from cxr import files, params
+from cxr.tracking import provenance
+
+EPOCHS = [
+    {"learning_rate": 0.1, "loss": 0.8, "val_loss": 0.7},
+    {"learning_rate": 0.1, "loss": 0.6, "val_loss": 0.5},
+]
+
+
+@dataclass
+class Project:
+    """Writes what the stages write, with few bytes, into the current folder."""
+
+    settings: params.Params
+
+    def split(self, images: int = 30) -> Path:
+        files.write_text("raw/xrays.zip", "a zip")
+        used = provenance.chosen(self.settings, "seed", "split")
+        started = provenance.start("split", self.settings, used, [Path("raw/xrays.zip")])
+        files.write_json("splits/summary.json", {"images": {"train": images}})
+        for name in ("manifest.csv", "rejected.csv"):
+            files.write_text(f"splits/{name}", "id\n")
+        provenance.finish(started, Path("splits"))
+        return Path("splits")
+
+    def start_training(self, system: str = "vgg") -> provenance.Started:
+        files.write_text("tensors/64/images.npy", "pixels")
+        inputs = [Path("tensors/64/images.npy")]
+        return provenance.start("train", self.settings, {"seed": 0}, inputs, system)
+
+    def train(
+        self,
+        weights: str = "weights",
+        started: provenance.Started | None = None,
+        system: str = "vgg",
+    ) -> Path:
+        started = started or self.start_training(system)
+        folder = Path("models") / system
+        files.write_text(folder / "architecture.json", "{}")
+        files.write_text(folder / "model.weights.h5", weights)
+        files.write_json(folder / "phases/index.json", {"train": "model.weights.h5"})
+        rows = [{"epoch": n, "phase": "train"} | row for n, row in enumerate(EPOCHS, start=1)]
+        files.write_csv(folder / "history.csv", pd.DataFrame(rows))
+        record = {
+            # A parameter may have the name of a metric.
+            "system": {"image_size": 64, "weights": None, "head": {"pool": "average"}, "loss": "x"},
+            "seed": 0, "freeze_blocks": 4, "class_weights": None, "epochs": 2,
+            "parameters": {"total": 10}, "images": {"train": {"NORMAL": 3}},
+            "weights_sha256": files.file_sha256(folder / "model.weights.h5"),
+        }  # fmt: skip
+        files.write_json(folder / "train.json", record)
+        training = {"policy": "float32", "seconds": 6.5, "seconds_per_epoch": [4.0, 2.5]}
+        provenance.finish(started, folder, device="a GPU", training=training)
+        return folder
+
+    def evaluate(self, threshold: float = 0.5, auc: float = 0.9, system: str = "vgg") -> Path:
+        used = {"evaluate": {"threshold": threshold}, "seed": 0}
+        inputs = [Path("models") / system / "model.weights.h5"]
+        started = provenance.start("evaluate", self.settings, used, inputs, system)
+        folder = Path("evaluations") / system
+        figures = {"train": {}, "val": {}, "test": {"auc": auc, "auc_low": None}}
+        figures |= {"perturbed": {}, "phases": {}, "threshold": threshold}
+        files.write_json(folder / "metrics.json", figures)
+        provenance.finish(started, folder)
+        return folder
+
+    @staticmethod
+    def change(folder: Path, **changes: Any) -> None:
+        """Change a provenance.json, as another machine or time would have written it."""
+        note = files.read_json(folder / provenance.NAME)
+        files.write_json(folder / provenance.NAME, note | changes)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the tables once: it takes MLflow longer than all that a test does with them."""
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    mlflow.set_tracking_uri(f"sqlite:///{path}")
+    mlflow.MlflowClient().search_experiments()
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> Path:
+    """Give a test a repository root, which it runs in, and a database of its own."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(empty_database, tmp_path / "mlflow.db")
+    for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def project(store: Path, settings: params.Params) -> Project:
+    return Project(settings)

@@ -1,0 +1,143 @@
+"""provenance.json: true of the moment when the stage started, whatever moves while it works."""
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cxr import files, machine
+from cxr.errors import InputError
+from cxr.tracking import provenance
+
+
+def git(*arguments: str) -> str:
+    command = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder that is no git repository; no DVC experiment is running."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith(("DVC_", "GIT_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    (tmp_path / "out").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def repository(folder):
+    git("init", "--quiet")
+    for name in ("code.py", "params.yaml", "dvc.lock"):
+        (folder / name).write_text("1\n")
+    (folder / ".gitignore").write_text("/out/\n")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "first")
+    return folder
+
+
+def start(settings, inputs=(), **parameters):
+    return provenance.start("split", settings, parameters, inputs)
+
+
+class TestGit:
+    def test_outside_of_a_repository_there_is_no_commit(self, folder, settings):
+        assert start(settings).note["git"] == {"commit": None, "changed": []}
+
+    def test_without_git_there_is_no_commit(self, repository, settings, monkeypatch):
+        monkeypatch.setenv("PATH", str(repository))
+        assert start(settings).note["git"] == {"commit": None, "changed": []}
+
+    def test_a_repository_without_a_commit_has_none(self, folder, settings):
+        git("init", "--quiet")
+        assert start(settings).note["git"]["commit"] is None
+
+    def test_a_clean_tree_has_its_commit_and_no_changes(self, repository, settings):
+        head = git("rev-parse", "HEAD")
+        assert start(settings).note["git"] == {"commit": head, "changed": []}
+
+    def test_changed_new_moved_and_deleted_files_are_listed(self, repository, settings):
+        git("mv", "code.py", "moved.py")
+        (repository / "src").mkdir()
+        (repository / "src" / "ä b.py").write_text("2\n")
+        listed = start(settings).note["git"]["changed"]
+        assert listed == ["code.py", "moved.py", "src/ä b.py"]
+
+    def test_parameters_lock_and_ignored_files_are_no_code(self, repository, settings):
+        for name in ("params.yaml", "dvc.lock"):
+            (repository / name).write_text("2\n")
+        (repository / "out" / "x.csv").write_text("3\n")
+        assert start(settings).note["git"]["changed"] == []
+
+    def test_the_commit_is_that_of_the_start(self, repository, settings):
+        head = git("rev-parse", "HEAD")
+        started = start(settings)
+        git("commit", "--quiet", "--allow-empty", "-m", "meanwhile")
+        provenance.finish(started, Path("out"))
+        assert files.read_json("out/provenance.json")["git"]["commit"] == head
+
+
+class TestFinish:
+    def test_inputs_are_those_of_the_start_and_outputs_those_of_the_end(self, folder, settings):
+        files.write_text("in/a.csv", "before")
+        started = start(settings, [Path("in")])
+        files.write_text("in/a.csv", "after")
+        files.write_text("out/deep/b.csv", "made")
+        files.write_text("out/.7.part.c.csv", "half-written by a killed process")
+        provenance.finish(started, Path("out"))
+        note = files.read_json("out/provenance.json")
+        assert note["inputs"] == {"in/a.csv": hashlib.md5(b"before").hexdigest()}
+        assert note["outputs"] == {"out/deep/b.csv": hashlib.md5(b"made").hexdigest()}
+
+    def test_its_own_file_of_before_is_no_output(self, folder, settings):
+        for _ in range(2):
+            provenance.finish(start(settings), Path("out"))
+        assert files.read_json("out/provenance.json")["outputs"] == {}
+
+    def test_experiment_of_dvc_is_that_of_the_start(self, folder, settings, monkeypatch):
+        monkeypatch.setenv("DVC_EXP_NAME", "three")
+        monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0123abc")
+        started = start(settings)
+        monkeypatch.setenv("DVC_EXP_NAME", "four")
+        provenance.finish(started, Path("out"))
+        note = files.read_json("out/provenance.json")
+        assert note["dvc"] == {"experiment": "three", "baseline": "0123abc"}
+
+    def test_says_all_that_the_contract_names(self, folder, settings):
+        provenance.finish(start(settings, seed=3), Path("out"))
+        note = files.read_json("out/provenance.json")
+        assert list(note) == [
+            "id", "stage", "item", "started", "ended", "seconds", "git", "dvc",
+            "mlflow_experiment", "parameters", "inputs", "outputs", "device", "versions",
+        ]  # fmt: skip
+        assert len(note["id"]) == 32
+        assert note["started"].endswith("+00:00")
+        assert note["parameters"] == {"seed": 3}
+        assert note["device"] == machine.cpu_name()
+        assert {"python", "keras", "numpy", "mlflow", "dvc"} <= note["versions"].keys()
+
+    def test_training_and_its_device_are_added(self, folder, settings):
+        provenance.finish(start(settings), Path("out"), "a GPU", {"policy": "float32"})
+        note = files.read_json("out/provenance.json")
+        assert (note["device"], note["training"]) == ("a GPU", {"policy": "float32"})
+
+    def test_two_runs_of_a_stage_have_two_ids(self, folder, settings):
+        assert start(settings).note["id"] != start(settings).note["id"]
+
+
+def test_missing_input_says_how_to_get_it(folder, settings):
+    with pytest.raises(InputError, match=r"raw/xrays.zip is missing: make it with `dvc repro`"):
+        start(settings, [Path("raw/xrays.zip")])
+
+
+def test_chosen_parameters_are_nested_as_in_params_yaml(settings):
+    chosen = provenance.chosen(settings, "seed", "training.precision", "systems.cnn.image_size")
+    assert chosen == {
+        "seed": 0,
+        "training": {"precision": "auto"},
+        "systems": {"cnn": {"image_size": 150}},
+    }

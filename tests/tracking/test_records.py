@@ -1,0 +1,124 @@
+"""Records: what a stage's folder says, and nothing that holds only now."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cxr import files
+from cxr.errors import InputError
+from cxr.tracking import records
+from tests.tracking.conftest import Project
+
+
+def test_split_has_its_parameters_figures_and_files(project):
+    record = records.of(project.split(images=30))
+    assert record.params["seed"] == "0"
+    assert record.params["split.protocol"] == "grouped"
+    assert record.metrics["images/train"] == 30
+    assert record.artifacts == ["summary.json", "manifest.csv", "rejected.csv", "provenance.json"]
+    assert record.tags["dvc.md5.raw/xrays.zip"] == files.file_md5("raw/xrays.zip")
+
+
+def test_nothing_of_now_enters(project, monkeypatch):
+    folder = project.split()
+    Project.change(
+        folder,
+        git={"commit": "c" * 40, "changed": ["src/cxr/files.py"]},
+        dvc={"experiment": "then", "baseline": None},
+        mlflow_experiment="old",
+        versions={"keras": "3.0.0"},
+        device="a CPU",
+        parameters={"seed": 7},
+        started="2020-01-02T03:04:05+00:00",
+    )
+    before = records.of(folder)
+    monkeypatch.setenv("DVC_EXP_NAME", "now")
+    Path("params.yaml").write_text("seed: 8\n")
+    Path("dvc.lock").write_text("stages: {}\n")
+    files.write_text("raw/xrays.zip", "another zip")
+    record = records.of(folder)
+    assert record == before
+    assert record.experiment == "old"
+    assert record.params == {"seed": "7"}
+    assert record.started == datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp() * 1000
+    expected = {
+        "mlflow.source.git.commit": "c" * 40, "git.changed": "true", "dvc.experiment": "then",
+        "version.keras": "3.0.0", "device": "a CPU",
+    }  # fmt: skip
+    assert {k: v for k, v in record.tags.items() if not k.startswith("dvc.md5.")} == expected
+
+
+def test_training_has_epochs_with_the_times_of_their_ends(project):
+    record = records.of(project.train())
+    ends, rows = zip(*record.epochs, strict=True)
+    assert [end - record.started for end in ends] == [4000, 6500]
+    assert [row["val_loss"] for row in rows] == [0.7, 0.5]
+    assert record.params["freeze_blocks"] == "4"
+    assert record.params["head.pool"] == "average"
+    assert record.params["policy"] == "float32"
+    assert record.metrics["seconds_per_epoch"] == 3.25
+    assert record.tags["device"] == "a GPU"
+    assert "phases/index.json" in record.artifacts
+    assert record.weights == f"vgg:{files.file_md5('models/vgg/model.weights.h5')}"
+
+
+def test_model_requires_the_backend_that_trained_it(project):
+    folder = project.train()
+    training = files.read_json(folder / "provenance.json")["training"]
+    versions = {"keras": "3.15.1", "tensorflow": "2.21.0", "jax": "0.7.0", "numpy": "2.0.0"}
+    Project.change(folder, versions=versions, training=training | {"backend": "jax"})
+    assert records.of(folder).requirements == ["keras==3.15.1", "jax==0.7.0"]
+
+
+def test_evaluation_stands_beside_its_training(project):
+    project.train()
+    record = records.of(project.evaluate(threshold=0.6, auc=0.9))
+    assert record.params == {"evaluate.threshold": "0.6", "evaluate.seed": "0"}
+    assert record.metrics == {"test/auc": 0.9}
+    assert record.training == records.of(Path("models/vgg"))
+    assert record.weights == record.training.weights
+    # All tags are told apart from those of the training, whose run it shares.
+    assert all(name.startswith("evaluate.") for name in record.tags if name != "system")
+
+
+def test_evaluation_of_a_model_that_was_trained_again_has_no_training(project):
+    project.train("weights")
+    folder = project.evaluate()
+    project.train("other weights")
+    record = records.of(folder)
+    assert record.training is None
+    assert record.weights != records.of(Path("models/vgg")).weights
+
+
+@pytest.mark.parametrize(("sha256", "logged"), [(None, False), ("ab", True)])
+def test_random_weights_are_nothing_to_log(project, sha256, logged):
+    from cxr.tracking import provenance
+
+    started = provenance.start("weights", project.settings, {}, [], "vgg")
+    note = {"backbone": "vgg16", "weights": sha256 and "imagenet", "sha256": sha256}
+    files.write_json("weights/vgg/weights.json", note)
+    provenance.finish(started, Path("weights/vgg"))
+    assert (records.of(Path("weights/vgg")) is not None) == logged
+
+
+def test_a_folder_of_thousands_of_inputs_gives_no_tags(project):
+    folder = project.split()
+    Project.change(folder, inputs={f"xrays/{n}.jpeg": "0a" for n in range(101)})
+    assert not any(name.startswith("dvc.md5.") for name in records.of(folder).tags)
+
+
+def test_figures_that_are_no_numbers_are_left_out():
+    values = {"a": {"b": 1, "c": None, "d": float("nan"), "e": "text"}}
+    assert records.numbers(values) == {"a/b": 1.0}
+
+
+def test_missing_file_and_files_of_another_version_are_named(project):
+    folder = project.train()
+    (folder / "provenance.json").write_text(json.dumps({"id": "1", "stage": "train"}))
+    with pytest.raises(InputError, match="models/vgg was written by another version"):
+        records.of(folder)
+    (folder / "train.json").unlink()
+    with pytest.raises(InputError, match=r"train.json is missing"):
+        records.of(folder)
