@@ -40,7 +40,7 @@ class Counts(_Frozen):
 
 
 class Split(_Frozen):
-    """How the images are divided; see :func:`cxr.split.assign`."""
+    """How the images are split; see :func:`cxr.data.split.assign`."""
 
     protocol: Literal["grouped", "image", "official"]
     val: Counts
@@ -50,7 +50,7 @@ class Split(_Frozen):
 
 
 class Tensors(_Frozen):
-    """How a film is brought to the square that a network takes; see :mod:`cxr.tensors`."""
+    """How an image becomes the square that a network expects; see :mod:`cxr.data.tensors`."""
 
     resize: Literal["squash", "letterbox", "center_crop"]
 
