@@ -43,7 +43,7 @@ class Counts(_Frozen):
 
 
 class Split(_Frozen):
-    """How the images are divided; see :func:`cxr.data.split.assign`."""
+    """How the images are split; see :func:`cxr.data.split.assign`."""
 
     protocol: Literal["grouped", "image", "official"]
     val: Counts
@@ -53,7 +53,7 @@ class Split(_Frozen):
 
 
 class Tensors(_Frozen):
-    """How an X-ray is resized to the square that a network takes; see :mod:`cxr.data`."""
+    """How an image becomes the square that a network expects; see :mod:`cxr.data.tensors`."""
 
     resize: Literal["squash", "letterbox", "center_crop"]
 

@@ -67,9 +67,9 @@ def assign(
             "%d images share their patient or their pixels with an image of the other class; such "
             "groups stay in train", mixed,
         )  # fmt: skip
-    left_out = manifest.loc[excluded, ["path"]]
-    left_out = left_out.assign(reason="same patient or pixels as an image of the official test")
-    return manifest.assign(split=splits)[~excluded].reset_index(drop=True), left_out
+    not_used = manifest.loc[excluded, ["path"]]
+    not_used = not_used.assign(reason="same patient or pixels as an image of the official test")
+    return manifest.assign(split=splits)[~excluded].reset_index(drop=True), not_used
 
 
 def groups(manifest: pd.DataFrame) -> np.ndarray:
