@@ -284,6 +284,7 @@ class Params(_Frozen):
     tensors: Tensors
     perturbation: Perturbation
     training: Training
+    inference_batch_size: Annotated[int, Field(ge=1)]
     evaluate: Evaluate
     tracking: Tracking
     systems: Annotated[dict[str, System], Field(min_length=1)]

@@ -10,7 +10,7 @@ from cxr import augment, params, seeding
 from cxr.errors import InputError
 
 BATCH = 64  # films a batch where nothing is learnt: a matter of speed and memory alone
-Damage = tuple[np.ndarray, np.ndarray]
+Perturbations = tuple[np.ndarray, np.ndarray]
 
 
 class Ordered(keras.utils.PyDataset):
@@ -37,7 +37,7 @@ class Ordered(keras.utils.PyDataset):
         labels: np.ndarray,
         rows: np.ndarray,
         batch_size: int,
-        damage: Damage | None = None,
+        damage: Perturbations | None = None,
         with_transforms: bool = False,
     ) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Shuffled(Ordered):
         labels: np.ndarray,
         rows: np.ndarray,
         batch_size: int,
-        damage: Damage | None,
+        damage: Perturbations | None,
         augmentation: params.Augmentation | None,
         steps: int | None,
         seed: int,
@@ -146,7 +146,11 @@ class Shuffled(Ordered):
 
 
 def predict(
-    model: keras.Model, images: np.ndarray, rows: np.ndarray, damage: Damage | None = None
+    model: keras.Model,
+    images: np.ndarray,
+    rows: np.ndarray,
+    batch_size: int,
+    perturbations: Perturbations | None = None,
 ) -> np.ndarray:
     """Return what a model gives for some of the cached X-rays.
 
@@ -154,20 +158,22 @@ def predict(
         model: takes films, or films and transforms (:func:`cxr.augment.with_transforms`).
         images: uint8 [n, size, size].
         rows: which of the n, in which order.
-        damage: as for :class:`Ordered`; for a model that takes transforms.
+        batch_size: images a batch.
+        perturbations: as ``damage`` for :class:`Ordered`; for a model that takes transforms.
 
     Returns:
         float32 [rows, ...].
     """
     # The last film fills the last batch up: TensorFlow traces a model for each size of a batch.
-    filled = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % BATCH)])
+    filled = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % batch_size)])
     transforms = len(model.inputs) > 1
-    films = Ordered(images, np.zeros(len(images)), filled, BATCH, damage, transforms)
+    labels = np.zeros(len(images))
+    films = Ordered(images, labels, filled, batch_size, perturbations, transforms)
     return np.asarray(model.predict(films, verbose=0), "float32")[: len(rows)]
 
 
-def damage(
+def perturbations(
     settings: params.Perturbation, images: np.ndarray, index: pd.DataFrame, seed: int
-) -> Damage:
+) -> Perturbations:
     """Draw the damage of every cached X-ray: maps float64 [n, 3, 3], tones float64 [n, 2]."""
     return augment.perturbations(settings, images.shape[1:3], index["id"], seed)

@@ -89,7 +89,9 @@ def train(
     rows = {s: np.flatnonzero(index["split"] == s) for s in params.SPLITS}
     class_weights = _class_weights(labels[rows["train"]]) if system.class_weights else None
     counts = {s: np.bincount(labels[rows[s]], minlength=2).tolist() for s in ("train", "val")}
-    perturbed = batches.damage(perturbation, images, index, seed) if system.perturbs else None
+    perturbed = (
+        batches.perturbations(perturbation, images, index, seed) if system.perturbs else None
+    )
 
     recorder = callbacks.Recorder(on_epoch)
     phases: dict[str, Any] = {}
@@ -182,8 +184,8 @@ class _Task:
 
 
 def _without_what_stays_the_same(
-    task: _Task, damage: batches.Damage | None
-) -> tuple[_Task, batches.Damage | None]:
+    task: _Task, damage: batches.Perturbations | None
+) -> tuple[_Task, batches.Perturbations | None]:
     """Put the frozen part's output in the place of the films, where nothing is drawn before it.
 
     Without augmentation a film gives the same there in each epoch, damaged or not: it is computed
@@ -196,8 +198,9 @@ def _without_what_stays_the_same(
     frozen, rest = parts
     log.info("computing what stays the same once: %s, %d films", frozen.output_shape[1:], len(used))
     outputs = batches.predict(
-        augment.with_transforms(frozen) if damage is not None else frozen, task.inputs, used, damage
-    )
+        augment.with_transforms(frozen) if damage is not None else frozen, task.inputs, used,
+        batches.BATCH, damage,
+    )  # fmt: skip
     train, val = np.split(np.arange(len(used)), [len(task.train)])
     return _Task(outputs, task.labels[used], train, val, rest), None
 
