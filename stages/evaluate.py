@@ -1,12 +1,9 @@
-"""Judge a trained system on train, val and test: models/<system>/ -> evaluations/<system>/."""
+"""Evaluate a trained system on train, val and test: models/<system>/ -> evaluations/<system>/."""
 
-from functools import partial
-
-import pandas as pd
-
-from cxr import params
+from cxr import files, params
 from cxr.data import cache
-from cxr.evaluation import predict
+from cxr.evaluation import evaluation, predictions
+from cxr.evaluation.samples import samples
 from cxr.models import store
 from cxr.report import figures, style
 from cxr.tracking import client as tracking
@@ -19,20 +16,18 @@ def work(settings: params.Params, system: str) -> None:
     trained, folder = MODELS / system, EVALUATIONS / system
     device.keep_memory(device.find())
     images, index = cache.open_cache(tensors)
-    history = pd.read_csv(trained / "history.csv")
-    phases = store.phases(trained)
-    model = store.load(trained, phases[0])
-    judged = predict.evaluate(
-        model, phases, partial(store.restore, model, trained), images, index,
-        settings.perturbation, settings.evaluate.threshold, settings.seed,
-    )  # fmt: skip
-    predict.write(judged, folder)
-    figures.of_system(system, judged.metrics, history, folder)
-    films = predict.samples(images, index, settings.perturbation, settings.seed)
-    style.save(figures.films(*films), folder / "perturbed.png")
+    history = files.read_csv(trained / "history.csv")
+    predicted = predictions.predict(
+        trained, images, index, settings.perturbation, settings.inference_batch_size, settings.seed
+    )
+    found = evaluation.evaluate(predicted, settings.evaluate.threshold, settings.seed)
+    evaluation.write(predicted, found, folder)
+    figures.write(system, found, history, folder)
+    clean, perturbed = samples(images, index, settings.perturbation, settings.seed)
+    style.save(figures.samples(clean, perturbed), folder / "perturbed.png")
 
     inputs = [tensors / "images.npy", trained / store.WEIGHTS]
-    training = tracking.training(trained, lambda: model, inputs[:1], RAW)
+    training = tracking.training(trained, lambda: store.load(trained), inputs[:1], RAW)
     tracking.write(settings.tracking, tracking.evaluation(folder, training, inputs, settings))
 
 

@@ -15,7 +15,7 @@ def confusion(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -
     Args:
         labels: [n], 0 or 1.
         probabilities: [n], 0 to 1.
-        threshold: from here on an image counts as PNEUMONIA.
+        threshold: an image at or above it counts as PNEUMONIA.
     """
     positive, predicted = labels == 1, probabilities >= threshold
     return {
