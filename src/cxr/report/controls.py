@@ -1,17 +1,17 @@
 """Controlled comparisons: which two systems show the effect of the initial weights.
 
-Two systems of one backbone, one pretrained and one randomly initialised, are a controlled pair if
-their settings (``system`` in train.json) are equal except for:
+Two systems of one backbone, one pretrained and one randomly initialised (the control), are a
+controlled pair if their settings (``system`` in train.json) are equal except for:
 
 - ``weights``, the initial weights;
-- ``phases.<phase>.trainable``: frozen layers must be pretrained, because random ones would never
-  learn;
-- ``batch_size``: training every layer takes more memory.
+- ``phases.<phase>.trainable``, provided that the control trains all layers: random layers cannot
+  stay frozen as pretrained ones can;
+- ``batch_size``: training all layers takes more memory.
 
 The last two are shown beside the result. Everything else must be equal: image size, augmentation,
-class weights, head, the number of phases and, phase by phase, the learning rate, the most epochs,
-early stopping and so on. The epochs that early stopping allowed are a result and not a setting. The
-names of phases are not compared, and neither are the precision and the device.
+class weights, head, the number of phases and, phase by phase, the learning rate, the maximum of
+epochs, early stopping and so on. The number of epochs until early stopping is a result and not a
+setting. The names of phases, the precision and the device are not compared.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,27 +19,27 @@ from typing import Any
 
 from cxr.report import wording
 
-GOES_WITH_WEIGHTS = ("trainable", "batch_size")
 
-
-def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def differences(
+    transfer: Mapping[str, Any], control: Mapping[str, Any]
+) -> tuple[list[str], list[str]]:
     """Describe how the settings of two systems differ, apart from the initial weights.
 
     Args:
-        one: ``system`` of a train.json.
-        other: the same of the other system.
+        transfer: ``system`` in train.json of the pretrained system.
+        control: the same of the randomly initialised one.
 
     Returns:
-        The differences that go with the initial weights, and those that make the comparison an
-        uncontrolled one, such as ``learning rate (0.001 against 1e-05)``.
+        The differences that go with the initial weights, and the confounders, which make the
+        comparison an uncontrolled one; such as ``learning rate (0.001 against 1e-05)``.
     """
     allowed: list[str] = []
     confounders: list[str] = []
-    for key, ours, theirs in _settings(one, other):
+    for key, ours, theirs in _settings(transfer, control):
         if ours == theirs:
             continue
-        found = allowed if key in GOES_WITH_WEIGHTS else confounders
-        found.append(_described(key, ours, theirs))
+        fits = key == "batch_size" or (key == "trainable" and set(map(str, theirs)) == {"all"})
+        (allowed if fits else confounders).append(_described(key, ours, theirs))
     return allowed, confounders
 
 
@@ -70,11 +70,15 @@ def _described(key: str, ours: Any, theirs: Any) -> str:
 
 def _value(key: str, value: Any) -> str:
     """Return a value as text, or an empty text where it would be long."""
-    if isinstance(value, list):
-        parts = [wording.rule(part) if key == "trainable" else _value(key, part) for part in value]
-        return ", then ".join(parts) if all(parts) else ""
-    if value is None:
-        return "none"
-    return (
-        f"{value:g}" if isinstance(value, int | float) else value if isinstance(value, str) else ""
-    )
+    match value:
+        case list():
+            parts = [wording.rule(v) if key == "trainable" else _value(key, v) for v in value]
+            return ", then ".join(parts) if all(parts) else ""
+        case None:
+            return "none"
+        case int() | float():
+            return f"{value:g}"
+        case str():
+            return value
+        case _:
+            return ""

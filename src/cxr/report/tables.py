@@ -44,10 +44,10 @@ def text(verdict: Verdict, rows: pd.DataFrame, phases: pd.DataFrame) -> str:
             system.
     """
     headers = (
-        "system", "weights", "trained, M", "epochs", "s/epoch", "AUC", "95 %", "perturbed",
+        "system", "weights", "params, M", "epochs", "s/epoch", "AUC", "95 %", "perturbed",
         "accuracy", "precision", "recall",
     )  # fmt: skip
-    right = {"trained, M", "epochs", "s/epoch"}
+    right = {"params, M", "epochs", "s/epoch"}
     lines = [list(headers)]
     for _, row in rows.iterrows():
         lines += _lines(row, phases[phases["system"] == row["system"]].iloc[:-1])
@@ -141,7 +141,7 @@ def _answer(verdict: Verdict) -> list[str]:
 def _lines(row: pd.Series, earlier: pd.DataFrame) -> list[list[str]]:
     """Return a system's lines: its own, those of its earlier phases, and published figures."""
     start, seconds = _shortened(row["initial_weights"], 8), f"{row['seconds_per_epoch']:.1f}"
-    lines = [_line(_shortened(row["system"], 24), start, row["trainable"], seconds, row)]
+    lines = [_line(_shortened(row["system"], 20), start, row["trainable"], seconds, row)]
     for _, phase in earlier.iterrows():
         name = f"- after {_shortened(phase['phase'], 12)}"
         lines.append(_line(name, "", phase["trainable_parameters"], "", phase))
@@ -173,7 +173,7 @@ def _notes(rows: pd.DataFrame) -> list[str]:
     """Return the lines under the table."""
     split = rows["published_split"].dropna()
     return [
-        "trained, M: million parameters, trained/all. perturbed: AUC on the perturbed test set.",
+        "params, M: million parameters, trained/all. perturbed: AUC on the perturbed test set.",
         *(
             f"published, {', '.join(rows['system'][split[split == words].index])}: {words}"
             for words in split.unique()
