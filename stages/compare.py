@@ -1,9 +1,9 @@
-"""Set the systems side by side: models/ and evaluations/ -> reports/."""
+"""Compare the systems and write the report: models/ and evaluations/ -> reports/."""
 
 import logging
 
-from cxr import files, params
-from cxr.report import page, results, tables
+from cxr import params
+from cxr.report import page, results
 from cxr.tracking import provenance
 from stages import (
     EVALUATIONS,
@@ -33,9 +33,7 @@ def work(settings: params.Params) -> None:
     shared = results.context(
         settings, SPLITS / "manifest.csv", SPLITS / "summary.json", RAW / "source.json"
     )
-    table = tables.table(*page.write(collected, shared, REPORTS))
-    files.write_text(REPORTS / "comparison.txt", table + "\n")
-    log.info("\n%s\n", table)
+    log.info("\n%s\n", page.write(collected, shared, REPORTS))
     finish(started, REPORTS)
 
 

@@ -17,7 +17,7 @@ IMAGES = np.broadcast_to(np.arange(COUNT, dtype="uint8")[:, None, None], (COUNT,
 LABELS = np.arange(COUNT) % 3 // 2
 TRAIN = np.array([row for row in range(COUNT) if row % 4])  # 17 rows; the rest is val or test
 INDEX = pd.DataFrame({"id": [f"film {row}" for row in range(COUNT)]})
-DAMAGE = batches.damage(PERTURBATION, IMAGES, INDEX, 0)
+DAMAGE = batches.perturbations(PERTURBATION, IMAGES, INDEX, 0)
 
 
 def shuffled(
@@ -158,7 +158,7 @@ class TestShuffled:
 
 class TestDamage:
     def test_is_an_images_whatever_row_it_stands_in(self):
-        turned = batches.damage(PERTURBATION, IMAGES, INDEX[::-1].reset_index(drop=True), 0)
+        turned = batches.perturbations(PERTURBATION, IMAGES, INDEX[::-1].reset_index(drop=True), 0)
         for of_all, of_all_turned in zip(DAMAGE, turned, strict=True):
             np.testing.assert_array_equal(of_all_turned[::-1], of_all)
             assert len(np.unique(of_all.reshape(COUNT, -1), axis=0)) == COUNT
@@ -197,7 +197,7 @@ class TestDamage:
         ranges = params.Augmentation(
             rotation=40, width_shift=0.2, height_shift=0.1, shear=5, zoom=0.3, horizontal_flip=True
         )
-        damage = batches.damage(PERTURBATION, films, INDEX[:count], 0)
+        damage = batches.perturbations(PERTURBATION, films, INDEX[:count], 0)
         dataset = batches.Shuffled(
             films, LABELS, np.arange(count), count, damage, ranges, None, 0, "perturbed", 1
         )
@@ -276,15 +276,15 @@ class TestPredict:
         monkeypatch.setattr(batches, "BATCH", size)
         seen: list = []
         model = self.model(seen)
-        given = batches.predict(model, IMAGES, TRAIN[::-1])
+        given = batches.predict(model, IMAGES, TRAIN[::-1], 64)
         assert (given.dtype, given[:, 0].tolist()) == (np.float32, TRAIN[::-1].tolist())
-        batches.predict(model, IMAGES, TRAIN[:3])
+        batches.predict(model, IMAGES, TRAIN[:3], 64)
         assert set(seen) - {None} == {size}  # None: while the model was built
 
     def test_gives_each_film_its_own_damage(self, monkeypatch):
         monkeypatch.setattr(batches, "BATCH", 5)
         maps, tones = DAMAGE
-        given = batches.predict(self.model([], warped=True), IMAGES, TRAIN, DAMAGE)
+        given = batches.predict(self.model([], warped=True), IMAGES, TRAIN, 64, DAMAGE)
         moved = augment.transform_images(
             IMAGES[TRAIN][..., np.newaxis], augment.transforms(maps, tones)[TRAIN]
         )

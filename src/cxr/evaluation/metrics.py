@@ -1,7 +1,7 @@
 """The published metrics of a binary classifier.
 
 PNEUMONIA (label 1) is the positive class throughout. A metric that is undefined (a division by
-zero, AUC with one class) is None, never 0: a 0 would be read as a bad result.
+zero, or AUC with one class) is None and never 0, which would read as a bad result.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ def confusion(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -
     Args:
         labels: [n], 0 or 1.
         probabilities: [n], 0 to 1.
-        threshold: from here on an image counts as PNEUMONIA.
+        threshold: an image at or above it counts as PNEUMONIA.
     """
     positive, predicted = labels == 1, probabilities >= threshold
     return {
@@ -27,7 +27,7 @@ def confusion(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -
 
 
 def rates(tp: int, tn: int, fp: int, fn: int) -> dict[str, float | None]:
-    """Return what follows from the four counts.
+    """Return the rates that follow from the four counts.
 
     Returns:
         ``accuracy``; ``precision`` (positive predictive value) tp / (tp + fp); ``recall``
@@ -44,7 +44,7 @@ def rates(tp: int, tn: int, fp: int, fn: int) -> dict[str, float | None]:
 
 
 def auc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
-    """Return the area under the ROC curve, 0 to 1; None where only one class is there."""
+    """Return the area under the ROC curve, 0 to 1; None where a class is missing."""
     if len(np.unique(labels)) < 2:
         return None
     return float(roc_auc_score(labels, probabilities))
@@ -53,7 +53,7 @@ def auc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
 def summarise(
     labels: np.ndarray, probabilities: np.ndarray, threshold: float
 ) -> dict[str, float | int | None]:
-    """Return all of a split's metrics: auc, the rates, and the four counts."""
+    """Return all metrics of a split: auc, the rates and the four counts."""
     counts = confusion(labels, probabilities, threshold)
     return {"auc": auc(labels, probabilities)} | rates(**counts) | counts
 
@@ -61,7 +61,7 @@ def summarise(
 def roc_points(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     """Return the ROC curve: threshold, fpr (1 - specificity), tpr (recall).
 
-    No point where only one class is there: one of the two would be a division by zero.
+    No points where a class is missing: one of the two rates is then undefined.
     """
     if len(np.unique(labels)) < 2:
         return pd.DataFrame(columns=["threshold", "fpr", "tpr"], dtype=float)
@@ -72,7 +72,7 @@ def roc_points(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
 def precision_recall_points(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     """Return the precision-recall curve: threshold, recall, precision.
 
-    No point without PNEUMONIA, where recall would be a division by zero.
+    No points without PNEUMONIA: recall is then undefined.
     """
     if not np.any(labels == 1):
         return pd.DataFrame(columns=["threshold", "recall", "precision"], dtype=float)

@@ -1,32 +1,38 @@
-"""Can it be believed? What the split, the judging and the origin say for it and against it."""
+"""The section "Can I believe it?": checks of the split, the evaluation and the origin.
 
-from collections.abc import Sequence
+A check gets a tick only for a fact that the files prove. What they cannot prove, such as how a
+threshold was chosen, is stated without one.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from cxr.evaluation import intervals, metrics
 from cxr.report import wording
-from cxr.report.results import GUESSING, Context, Result
+from cxr.report.leaks import in_test_and_rest, unknown_patients
+from cxr.report.results import CHANCE, Context, Result
 
-SHORTCUT = 0.75  # from this AUC on, facts about the file are a worry
+SHORTCUT = 0.75  # a file property with at least this AUC is flagged
 
 _PROTOCOLS = {
-    "grouped": "whole patients and pixel-equal images stay on one side",
-    "image": "single images, as the original article did: patients leak into the test set",
-    "official": "the archive's own test folder; validation from the rest, by patient",
+    "grouped": "all images of a patient, and pixel-equal images, go to one split",
+    "image": "single images are drawn, as in the original article: patients leak into the test set",
+    "official": "the test set is the archive's own test folder; validation is drawn by patient",
 }
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of "Can I believe it?".
+    """One line of the section.
 
     Attributes:
-        label: what is looked at.
-        value: what was found.
-        note: what it means.
-        good: True or False where there is a right answer, None where there is none.
+        label: the subject.
+        value: the finding.
+        note: its meaning.
+        good: True for a tick, False for a warning mark, None for no mark.
     """
 
     label: str
@@ -36,134 +42,192 @@ class Check:
 
 
 def checks(results: Sequence[Result], shared: Context) -> list[Check]:
-    """Answer "Can I believe it?", line by line, from the files rather than from what was meant."""
+    """Return the checks, each from the files that the stages wrote."""
     return [
         *_split_checks(shared),
-        *_judging_checks(results, shared),
+        *_evaluation_checks(results, shared),
         *_origin_checks(results, shared),
     ]
 
 
-def shortcut(manifest: pd.DataFrame) -> tuple[str, float | None]:
-    """Find the fact about a file that tells the classes apart best, without any pixel.
+def shortcut(manifest: pd.DataFrame) -> tuple[str, float | None] | None:
+    """Return the property of a file that separates the classes best without any pixel.
 
-    Which fact, and whether more or less of it means PNEUMONIA, is chosen on the training images.
+    The property, and whether more or less of it means PNEUMONIA, are chosen on the training set.
 
     Returns:
-        Its name, and its AUC on the test images, 0 to 1; None where a class is missing.
+        Its name and its AUC on the test set, 0 to 1 (None where a class is missing). None where all
+        images have one size: width, height and aspect ratio are then constant.
     """
+    if len(manifest[["width", "height"]].drop_duplicates()) < 2:
+        return None
     pixels = manifest["width"] * manifest["height"]
-    facts = {
+    properties = {
         "width": manifest["width"],
         "height": manifest["height"],
         "aspect ratio": manifest["width"] / manifest["height"],
-        "bytes a pixel": manifest["bytes"] / pixels,
+        "bytes per pixel": manifest["bytes"] / pixels,
     }
     train, test = (manifest["split"] == split for split in ("train", "test"))
     labels = manifest["label"]
     known = {
-        name: metrics.auc(labels[train].to_numpy(), fact[train].to_numpy())
-        for name, fact in facts.items()
+        name: metrics.auc(labels[train].to_numpy(), values[train].to_numpy())
+        for name, values in properties.items()
     }
-    aucs = {name: GUESSING if auc is None else auc for name, auc in known.items()}
-    name = max(aucs, key=lambda fact: abs(aucs[fact] - GUESSING))
-    sign = -1 if aucs[name] < GUESSING else 1
-    return name, metrics.auc(labels[test].to_numpy(), sign * facts[name][test].to_numpy())
-
-
-def on_both_sides(manifest: pd.DataFrame, column: str) -> tuple[int, int]:
-    """Count what is both in the test set and in the rest: values, and the test images with them."""
-    tested = manifest["split"] == "test"
-    shared = manifest[column].isin(manifest.loc[~tested, column]) & tested
-    return int(manifest.loc[shared, column].nunique()), int(shared.sum())
+    aucs = {name: CHANCE if auc is None else auc for name, auc in known.items()}
+    name = max(aucs, key=lambda key: abs(aucs[key] - CHANCE))
+    sign = -1 if aucs[name] < CHANCE else 1
+    return name, metrics.auc(labels[test].to_numpy(), sign * properties[name][test].to_numpy())
 
 
 def _split_checks(shared: Context) -> list[Check]:
-    """Look at how the images were divided."""
+    """Check how the images were divided."""
     summary, test = shared.summary, shared.manifest[shared.manifest["split"] == "test"]
-    patients, images = on_both_sides(shared.manifest, "patient")
-    copies, _ = on_both_sides(shared.manifest, "pixel_hash")
+    unknown = unknown_patients(shared.manifest)
+    copies, _ = in_test_and_rest(shared.manifest, "pixel_hash")
     classes = ", ".join(f"{n:,} {name}" for name, n in summary["images"]["test"].items())
+    duplicates = summary["duplicates"]
     return [
-        Check("Split", shared.protocol, _PROTOCOLS[shared.protocol], shared.protocol != "image"),
         Check(
-            "Patients on both sides",
-            f"{patients:,}",
-            "counted in the manifest: tested on, and trained or validated on"
-            + (f"; {images:,} test images" if images else ""),
-            patients == 0,
+            "Split",
+            shared.protocol,
+            f"split.protocol: {_PROTOCOLS[shared.protocol]}",
+            False if shared.protocol == "image" else None,
         ),
+        _patients_check(shared.manifest, unknown),
         Check(
-            "Equal pixels on both sides",
+            "Pixel-equal images in the test set and in the rest",
             f"{copies:,}",
-            f"pixel-equal groups in all: {summary['duplicates']['groups']:,}, "
-            f"with {summary['duplicates']['images']:,} files",
+            f"of {duplicates['groups']:,} groups with {duplicates['images']:,} files in all. "
+            "Resized or re-encoded copies are not found",
             copies == 0,
         ),
         Check(
             "Under an image-level split",
             f"{summary['image_level_leak']:,} of {len(test):,} test images",
-            "would share a patient with training, had single images been drawn in these numbers",
+            "would share a patient with training, had single images been drawn"
+            + ("; images without a known patient are not counted" if unknown else ""),
         ),
         Check(
-            "Test set", f"{len(test):,} images of {test['patient'].nunique():,} patients", classes
+            "Test set",
+            f"{len(test):,} images of {'at most ' if unknown else ''}"
+            f"{test['patient'].nunique():,} patients",
+            classes,
         ),
         Check(
-            "Files left out",
+            "Rejected files",
             f"{summary['rejected']:,}",
-            f"each with its reason in splits/rejected.csv; {summary['total']:,} images were used",
+            f"splits/rejected.csv has the reason of each; {summary['total']:,} images were used",
         ),
     ]
 
 
-def _judging_checks(results: Sequence[Result], shared: Context) -> list[Check]:
-    """Look at how the systems were judged."""
+def _patients_check(manifest: pd.DataFrame, unknown: int) -> Check:
+    """Check that no patient is on two sides, which needs the patient of each image."""
+    patients, images = in_test_and_rest(manifest, "patient")
+    note = (
+        f"counted in splits/manifest.csv; {images:,} test images"
+        if images
+        else ("counted in splits/manifest.csv")
+    )
+    if unknown:
+        note += (
+            f". {unknown:,} of {len(manifest):,} images have no known patient: each counts as its "
+            "own patient, so the same patient may be on two sides. Give split.patients a CSV of "
+            "id,patient"
+        )
+    else:
+        note += f". The patient of all {len(manifest):,} images is known"
+    value = f"{patients:,} known" if unknown else f"{patients:,}"
+    return Check(
+        "Patients in the test set and in the rest", value, note, not unknown and patients == 0
+    )
+
+
+def _evaluation_checks(results: Sequence[Result], shared: Context) -> list[Check]:
+    """Check how the systems were evaluated."""
     thresholds = sorted({result.metrics["threshold"] for result in results})
     seeds = sorted({result.record["seed"] for result in results})
-    fact, auc = shortcut(shared.manifest)
+    current = thresholds == [shared.threshold]
     return [
         Check(
             "Threshold",
             ", ".join(f"{threshold:g}" for threshold in thresholds),
-            "evaluate.threshold in params.yaml, set beforehand and not chosen on the test set",
-            thresholds == [shared.threshold],
+            "evaluate.threshold of params.yaml. This report cannot tell how it was chosen: one "
+            "chosen on the test set makes every figure but the AUC too good"
+            if current
+            else f"but evaluate.threshold of params.yaml is {shared.threshold:g}: run `dvc repro`",
+            None if current else False,
         ),
         Check(
             "Intervals",
             f"95 %, {intervals.RESAMPLES:,} resamples",
-            "of whole patients, the same ones for both sides of a comparison. They hold the luck "
-            "of who was tested, not that of training: each system was trained once",
+            "of whole patients, the same ones for both systems of a comparison. They cover the "
+            "choice of test patients but not the randomness of training: each system was trained "
+            "once",
         ),
         Check(
-            "Seed", ", ".join(map(str, seeds)), "for the split, the initial weights and all draws"
+            "Seed", ", ".join(map(str, seeds)), "of the split, the initial weights and all draws"
         ),
-        Check(
-            "Without a single pixel",
-            f"AUC {wording.number(auc)}",
-            f"from {fact} of the file alone, the most telling of width, height, aspect ratio and "
-            "bytes a pixel. The nearer to 1, the more a network could owe to how the films were "
-            "made rather than to the lungs",
-            None if auc is None else auc < SHORTCUT,
-        ),
+        _shortcut_check(shared.manifest),
     ]
 
 
+def _shortcut_check(manifest: pd.DataFrame) -> Check:
+    """Check whether the files themselves give the class away."""
+    label, found = "Class from the file alone", shortcut(manifest)
+    if found is None:
+        width, height = manifest[["width", "height"]].iloc[0]
+        return Check(
+            label,
+            "not assessable",
+            f"all images of this archive have the same size, {width} x {height}, so width, height "
+            "and aspect ratio carry no information. Such images have usually been resized and "
+            "encoded anew, so their bytes per pixel reflect that and not the acquisition",
+        )
+    name, auc = found
+    return Check(
+        label,
+        f"AUC {wording.number(auc)}",
+        f"from {name} without any pixel, the most telling of width, height, aspect ratio and bytes "
+        "per pixel. The higher it is, the more a network may owe to how the images were made. A "
+        "low value does not rule out other shortcuts",
+        False if auc is not None and auc >= SHORTCUT else None,
+    )
+
+
 def _origin_checks(results: Sequence[Result], shared: Context) -> list[Check]:
-    """Say what the figures were made from, and on what."""
+    """State the data, the code and the machines behind the figures."""
     source = shared.source
     rights = [source["licence"], source["doi"] and f"doi:{source['doi']}", source["citation"]]
     machines = {
-        f"{result.timing['device']}, {result.timing['policy']}": ", ".join(
-            f"{package} {version}" for package, version in result.timing["versions"].items()
+        f"{result.provenance['device']}, {result.training['policy']}": ", ".join(
+            f"{package} {version}" for package, version in result.provenance["versions"].items()
         )
         for result in results
     }
     return [
         Check("Data", source["origin"], ". ".join(filter(None, rights)) or "licence not stated"),
         Check("SHA-256 of the data", source["sha256"], f"{source['bytes']:,} bytes"),
-        *(
-            Check(f"SHA-256 of {result.name}", result.record["weights_sha256"], "trained weights")
-            for result in results
-        ),
+        *(_model_check(result) for result in results),
         *(Check("Trained on", machine, versions) for machine, versions in machines.items()),
     ]
+
+
+def _model_check(result: Result) -> Check:
+    """State the commit, the experiment and the weights of a trained model."""
+    commit, experiment = result.provenance["git"]["commit"], result.provenance["dvc"]["experiment"]
+    value = f"commit {commit[:12]}" if commit else "commit unknown"
+    if experiment:
+        value += f", experiment {experiment}"
+    note = f"weights SHA-256 {result.record['weights_sha256']}"
+    return Check(f"Model {result.name}", value, note + _changed(result.provenance["git"]))
+
+
+def _changed(git: Mapping[str, Any]) -> str:
+    """Name the files that differed from the commit, the first few of many."""
+    changed = git["changed"]
+    if not changed:
+        return ""
+    more = f" and {len(changed) - 5:,} more" if len(changed) > 5 else ""
+    return f". Changed since that commit: {', '.join(changed[:5])}{more}"

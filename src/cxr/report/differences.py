@@ -1,4 +1,4 @@
-"""One AUC less another: a system's less its control's, a phase's less that of the one before."""
+"""Differences of two AUCs on one test set: of two systems, or of two phases of one system."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,13 @@ import pandas as pd
 
 from cxr.errors import InputError
 from cxr.evaluation import intervals, metrics
-from cxr.report.results import Context, Result, is_pretrained, published_of
+from cxr.report import controls
+from cxr.report.results import Context, Result, published_of
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One AUC less another, of the same films.
+    """One AUC minus another, on the same images.
 
     Attributes:
         value: -1 to 1; None where a class is missing.
@@ -25,7 +26,7 @@ class Difference:
 
     @property
     def outcome(self) -> str:
-        """Return ``better``, ``worse``, ``open`` (0 lies in the interval) or ``unknown``."""
+        """``better``, ``worse``, ``open`` (the interval includes 0) or ``unknown``."""
         if self.interval is None:
             return "unknown"
         low, high = self.interval
@@ -34,33 +35,42 @@ class Difference:
 
 @dataclass(frozen=True)
 class Pair:
-    """A pretrained system against one of the same backbone that began with random weights.
+    """A pretrained system and a randomly initialised one of the same backbone.
 
     Attributes:
         transfer: the pretrained system.
-        control: the other.
-        difference: AUC(transfer) - AUC(control) on the test set.
+        control: the randomly initialised one.
+        difference: test AUC of ``transfer`` minus that of ``control``.
+        allowed: differences in settings that go with the initial weights.
+        confounders: the other differences in settings; see :mod:`cxr.report.controls`.
     """
 
     transfer: Result
     control: Result
     difference: Difference
+    allowed: Sequence[str]
+    confounders: Sequence[str]
+
+    @property
+    def controlled(self) -> bool:
+        """Whether the difference shows the effect of the initial weights."""
+        return not self.confounders
 
 
 @dataclass(frozen=True)
 class PhaseResult:
-    """What one phase of a system was, and how the network did when it had ended.
+    """One phase of a system, and the metrics of the network after it.
 
     Attributes:
         system: name of the system.
         name: of the phase.
         asked: its settings, as in params.yaml.
-        done: what train.json says: parameters, epochs, kept_epoch and so on.
+        done: its record in train.json: parameters, epochs, best_epoch and so on.
         test: metrics on the test set, with auc_low and auc_high.
         perturbed: the same on the perturbed test set.
-        gain: AUC on the test set less that after the phase before; None for the first phase.
+        gain: test AUC minus that after the phase before; None for the first phase.
         perturbed_gain: the same on the perturbed test set.
-        published: what is published of the network after this phase: ``test``, ``perturbed``.
+        published: the published figures after this phase: ``test``, ``perturbed``.
     """
 
     system: str
@@ -74,11 +84,11 @@ class PhaseResult:
     published: Mapping[str, Any]
 
 
-Phases = Mapping[str, Sequence[PhaseResult]]  # of each system, in their order
+Phases = Mapping[str, Sequence[PhaseResult]]  # the phases of each system, in order
 
 
 def phase_results(results: Sequence[Result], shared: Context) -> dict[str, list[PhaseResult]]:
-    """Tell for each system what each of its phases was, reached and gained.
+    """Return the phases of each system.
 
     Raises:
         InputError: a phase was tested on other images than the manifest's.
@@ -87,7 +97,10 @@ def phase_results(results: Sequence[Result], shared: Context) -> dict[str, list[
 
 
 def pairs(results: Sequence[Result], shared: Context) -> list[Pair]:
-    """Compare each pretrained system with each from random weights that has the same backbone.
+    """Pair each pretrained system with each randomly initialised one of the same backbone.
+
+    Returns:
+        The controlled pairs first.
 
     Raises:
         InputError: systems were tested on other images than each other or than the manifest's.
@@ -96,19 +109,24 @@ def pairs(results: Sequence[Result], shared: Context) -> list[Pair]:
         r.name: _test(r.name, r.predictions[r.predictions["split"] == "test"], shared.manifest)
         for r in results
     }
-    found = []
-    for transfer in filter(is_pretrained, results):
-        for control in results:
-            same = control.weights["backbone"] == transfer.weights["backbone"]
-            if same and not is_pretrained(control):
-                one, other = tests[transfer.name], tests[control.name]
-                difference = _difference(one, other, "probability", shared.seed)
-                found.append(Pair(transfer, control, difference))
-    return found
+    found = [
+        Pair(
+            transfer,
+            control,
+            _difference(tests[transfer.name], tests[control.name], "probability", shared.seed),
+            *controls.differences(transfer.record["system"], control.record["system"]),
+        )
+        for transfer in results
+        for control in results
+        if transfer.pretrained
+        and not control.pretrained
+        and control.weights["backbone"] == transfer.weights["backbone"]
+    ]
+    return sorted(found, key=lambda pair: not pair.controlled)
 
 
 def _phase_results(result: Result, shared: Context) -> list[PhaseResult]:
-    """Tell of each phase of a system, and compare it with the one before."""
+    """Return the phases of one system, each compared with the one before."""
     everything = result.phase_predictions
     found: list[PhaseResult] = []
     before = None

@@ -1,4 +1,4 @@
-"""The page, and the tables and pictures that are written beside it."""
+"""The report page, and the tables and figures that are written beside it."""
 
 import base64
 from collections.abc import Sequence
@@ -6,47 +6,46 @@ from importlib import resources
 from pathlib import Path
 
 import jinja2
-import pandas as pd
 from markupsafe import Markup
 
 from cxr import files, params
-from cxr.report import figures, style, wording
-from cxr.report.answer import verdict
+from cxr.report import figures, learning, style, wording
+from cxr.report.answer import WORDS, Verdict, verdict
 from cxr.report.checks import checks
 from cxr.report.differences import Phases, phase_results
 from cxr.report.results import Context, Result
-from cxr.report.tables import COUNTS, METRICS, comparison, phase_table
+from cxr.report.tables import COUNTS, METRICS, comparison, phase_table, text
 
 
-def page(results: Sequence[Result], shared: Context, phases: Phases) -> str:
+def page(results: Sequence[Result], shared: Context, answer: Verdict, phases: Phases) -> str:
     """Return the report as one HTML page that needs no other file.
 
     Args:
-        results: of :func:`cxr.report.collect`.
-        shared: of :func:`cxr.report.context`.
-        phases: of :func:`cxr.report.phase_results`.
-
-    Raises:
-        InputError: systems were tested on other images than each other or than the manifest's.
+        results: of :func:`cxr.report.results.collect`.
+        shared: of :func:`cxr.report.results.context`.
+        answer: of :func:`cxr.report.answer.verdict`.
+        phases: of :func:`cxr.report.differences.phase_results`.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
         "number": wording.number, "range": wording.interval, "signed": wording.signed,
-        "published": wording.published, "rule": wording.rule, "how": wording.how,
+        "count": wording.count, "published": wording.published, "rule": wording.rule,
+        "how": wording.how, "duration": wording.duration,
     }  # fmt: skip
     source = (resources.files("cxr.report") / "report.html.j2").read_text(encoding="utf-8")
-    # The films are the same for all systems: those of the largest size show the most.
-    films = max(results, key=lambda result: result.record["system"]["image_size"]).films
+    # All systems have the same samples: those of the largest size are the sharpest.
+    samples = max(results, key=lambda result: result.record["system"]["image_size"]).samples
     return environment.from_string(source).render(
         results=results,
         phases=phases,
-        verdict=verdict(results, shared, phases),
+        verdict=answer,
+        outcome_words=WORDS,
         checks=checks(results, shared),
-        pictures=_drawn(results),
-        films=base64.b64encode(films).decode("ascii"),
-        damage=wording.ranges(shared.perturbation),
+        figures=_figures(results),
+        samples=base64.b64encode(samples).decode("ascii"),
+        perturbation=wording.ranges(shared.perturbation),
         light={variable: colour for colour, variable in style.VARIABLES.items()},
         dark={variable: style.DARK[c] for c, variable in style.VARIABLES.items()},
         variable_of=style.VARIABLES,
@@ -57,35 +56,34 @@ def page(results: Sequence[Result], shared: Context, phases: Phases) -> str:
     )
 
 
-def write(
-    results: Sequence[Result], shared: Context, folder: Path
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write index.html, comparison.csv, phases.csv, and three pictures.
+def write(results: Sequence[Result], shared: Context, folder: Path) -> str:
+    """Write the page, the tables and the figures.
 
-    The pictures are training_curves.png, roc.png and confusion.png.
+    These are index.html; comparison.csv, comparison.txt and phases.csv; training_curves.png,
+    roc.png and confusion.png.
 
     Returns:
-        The comparison and the table of phases.
+        The text of comparison.txt, for the terminal.
 
     Raises:
         InputError: systems were tested on other images than each other or than the manifest's.
     """
-    phases = phase_results(results, shared)
-    text = page(results, shared, phases)
+    phases, answer = phase_results(results, shared), verdict(results, shared)
     rows, steps = comparison(results), phase_table(phases)
+    table = text(answer, rows, steps)
     tested = [_tested(result) for result in results]
-    style.save(figures.curves([_learning(r) for r in results]), folder / "training_curves.png")
+    style.save(learning.curves([_learning(r) for r in results]), folder / "training_curves.png")
     style.save(figures.roc(tested), folder / "roc.png")
     style.save(figures.confusion(tested), folder / "confusion.png")
-    for name, found in {"comparison.csv": rows, "phases.csv": steps}.items():
-        with files.replacing(folder / name) as beside:
-            found.to_csv(beside, index=False, lineterminator="\n")
-    files.write_text(folder / "index.html", text)
-    return rows, steps
+    files.write_csv(folder / "comparison.csv", rows)
+    files.write_csv(folder / "phases.csv", steps)
+    files.write_text(folder / "comparison.txt", table + "\n")
+    files.write_text(folder / "index.html", page(results, shared, answer, phases))
+    return table
 
 
-def _drawn(results: Sequence[Result]) -> dict[str, Markup]:
-    """Draw the page's pictures, each with a description for those who do not see it."""
+def _figures(results: Sequence[Result]) -> dict[str, Markup]:
+    """Draw the page's figures, each with a description for screen readers."""
     tested = [_tested(result) for result in results]
     published = {
         r.name: r.published["test"]["auc"] for r in results if "auc" in r.published.get("test", {})
@@ -101,19 +99,19 @@ def _drawn(results: Sequence[Result]) -> dict[str, Markup]:
     drawn = {
         "intervals": (figures.intervals(tested, published), f"Test AUC and interval: {aucs}."),
         "curves": (
-            figures.curves([_learning(result) for result in results]),
-            "Loss and AUC by epoch, training and validation, of each system; figures in the "
-            "history.csv of each model.",
+            learning.curves([_learning(result) for result in results]),
+            "Loss and AUC by epoch of each system, training and validation; each model's "
+            "history.csv has the numbers.",
         ),
         "roc": (figures.roc(tested), f"ROC curves on the test set. AUC: {aucs}."),
-        "tradeoff": (
+        "precision_recall": (
             figures.precision_recall(tested),
-            "Precision against recall on the test set; those at the threshold are in the table.",
+            "Precision against recall on the test set; the table has both at the threshold.",
         ),
         "confusion": (figures.confusion(tested), f"Confusion matrices: {cells}."),
     }
     return {
-        name: Markup(style.svg(figure, name, description))  # svg() escapes its texts
+        name: Markup(style.svg(figure, name.replace("_", "-"), description))  # svg() escapes
         for name, (figure, description) in drawn.items()
     }
 
@@ -125,6 +123,6 @@ def _tested(result: Result) -> figures.Tested:
     )  # fmt: skip
 
 
-def _learning(result: Result) -> figures.Learning:
-    kept = [phase["kept_epoch"] for phase in result.phases.values()]
-    return figures.Learning(result.name, result.colour, result.history, kept)
+def _learning(result: Result) -> learning.Learning:
+    best = [phase["best_epoch"] for phase in result.phases.values()]
+    return learning.Learning(result.name, result.colour, result.history, best)

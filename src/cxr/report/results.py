@@ -1,7 +1,5 @@
-"""What the report is made from: the files of each system, and those that all of them share."""
+"""The files that the report reads: those of each system, and those that all systems share."""
 
-import io
-import json
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,31 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from cxr import params
+from cxr import files, params
 from cxr.errors import InputError
 from cxr.report import style
 
-GUESSING = 0.5  # the AUC of a coin
+CHANCE = 0.5  # the AUC of a model that has learned nothing
 
 
 @dataclass(frozen=True)
 class Result:
-    """All that is known of one system once it has been trained and evaluated.
+    """One system, trained and evaluated.
 
     Attributes:
         name: of the system in params.yaml.
-        colour: the same one in all figures.
-        weights: what weights.json says: backbone, weights (None for random ones), sha256.
-        record: what train.json says.
-        timing: what training's provenance.json says of precision, seconds, device and versions.
+        colour: the system's colour in every figure.
+        weights: weights.json: backbone, weights (None for random ones), sha256.
+        record: train.json.
+        provenance: the provenance.json of its training.
         history: a row an epoch.
-        metrics: what metrics.json says: threshold, and the metrics, which may be None, of each
-            split, of the perturbed test set and of each phase.
+        metrics: metrics.json: the threshold, and the metrics of each split, of the perturbed test
+            set and of each phase. A metric is None where it is undefined.
         predictions: id, split, label, probability.
-        phase_predictions: phase, id, label, probability, perturbed_probability; the test set.
-        films: perturbed.png, which shows films as they are and perturbed.
+        phase_predictions: phase, id, label, probability, perturbed_probability of the test set.
+        samples: perturbed.png, test images as they are and perturbed.
         roc: fpr and tpr on the test set.
         precision_recall: recall and precision on the test set.
         published: the system's entry in published.yaml; empty where it has none.
@@ -43,60 +42,70 @@ class Result:
     colour: str
     weights: Mapping[str, Any]
     record: Mapping[str, Any]
-    timing: Mapping[str, Any]
+    provenance: Mapping[str, Any]
     history: pd.DataFrame
     metrics: Mapping[str, Any]
     predictions: pd.DataFrame
     phase_predictions: pd.DataFrame
-    films: bytes
+    samples: bytes
     roc: pd.DataFrame
     precision_recall: pd.DataFrame
     published: Mapping[str, Any]
 
     @property
     def test(self) -> Mapping[str, Any]:
-        """Return the metrics on the test set, with auc_low and auc_high."""
+        """The metrics on the test set, with auc_low and auc_high."""
         return self.metrics["test"]
 
     @property
     def perturbed(self) -> Mapping[str, Any]:
-        """Return the metrics on the perturbed test set, with auc_low and auc_high."""
+        """The metrics on the perturbed test set, with auc_low and auc_high."""
         return self.metrics["perturbed"]
 
     @property
     def phases(self) -> Mapping[str, Any]:
-        """Return what was trained in each phase, in their order."""
+        """The record of each phase, in order."""
         return self.record["phases"]
 
     @property
+    def pretrained(self) -> bool:
+        """Whether the backbone started from trained weights."""
+        return self.weights["weights"] is not None
+
+    @property
     def start(self) -> str:
-        """Say what the backbone began with."""
+        """The initial weights of the backbone: imagenet, a file, or random."""
         return self.weights["weights"] or "random"
 
     @property
-    def seconds_per_epoch(self) -> float:
-        """Return the median: the first epoch has the compilation in it."""
-        return statistics.median(self.timing["seconds_per_epoch"])
+    def training(self) -> Mapping[str, Any]:
+        """The training's policy, seconds and seconds_per_epoch."""
+        return self.provenance["training"]
 
     @property
-    def learnt_nothing(self) -> bool:
-        """Return whether the AUC's interval includes that of guessing."""
+    def seconds_per_epoch(self) -> float:
+        """The median time of an epoch: the first epoch includes compilation."""
+        return statistics.median(self.training["seconds_per_epoch"])
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether the interval of the test AUC includes chance level: nothing learned is shown."""
         low, high = self.test["auc_low"], self.test["auc_high"]
-        return low is not None and low <= GUESSING <= high
+        return low is not None and low <= CHANCE <= high
 
 
 @dataclass(frozen=True)
 class Context:
-    """What all systems of a run share.
+    """The settings and files that all systems of a run share.
 
     Attributes:
         protocol: ``split.protocol`` of params.yaml.
         threshold: ``evaluate.threshold`` of params.yaml.
         seed: ``seed`` of params.yaml.
-        perturbation: ``perturbation`` of params.yaml, the ranges of the damage.
-        manifest: a row an image, see :mod:`cxr.manifest`.
-        summary: what splits/summary.json says.
-        source: what raw/source.json says.
+        perturbation: ``perturbation`` of params.yaml.
+        manifest: a row an image, see :mod:`cxr.data.manifest`.
+        summary: splits/summary.json.
+        source: raw/source.json.
     """
 
     protocol: str
@@ -111,13 +120,13 @@ class Context:
 def collect(
     systems: Iterable[str], models: Path, weights: Path, evaluations: Path, published: Path
 ) -> list[Result]:
-    """Read what training and evaluation left of each system.
+    """Read the files of each system.
 
     Args:
         systems: names, in the order of the report.
-        models: has a folder a system, from training.
-        weights: has a folder a system, with its initial weights' note.
-        evaluations: has a folder a system, from evaluation.
+        models: trained models, one folder a system.
+        weights: initial weights, one folder a system.
+        evaluations: evaluations, one folder a system.
         published: published.yaml.
 
     Raises:
@@ -131,16 +140,16 @@ def collect(
             Result(
                 name=name,
                 colour=colour,
-                weights=_json(weights / name / "weights.json"),
-                record=_json(model / "train.json"),
-                timing=_timing(model / "provenance.json"),
-                history=_csv(model / "history.csv"),
-                metrics=_json(evaluation / "metrics.json"),
-                predictions=_csv(evaluation / "predictions.csv"),
-                phase_predictions=_csv(evaluation / "phases.csv"),
-                films=_bytes(evaluation / "perturbed.png"),
-                roc=_csv(evaluation / "roc.csv"),
-                precision_recall=_csv(evaluation / "precision_recall.csv"),
+                weights=files.read_json(weights / name / "weights.json"),
+                record=files.read_json(model / "train.json"),
+                provenance=files.read_json(model / "provenance.json"),
+                history=files.read_csv(model / "history.csv"),
+                metrics=files.read_json(evaluation / "metrics.json"),
+                predictions=files.read_csv(evaluation / "predictions.csv"),
+                phase_predictions=files.read_csv(evaluation / "phases.csv"),
+                samples=files.read_bytes(evaluation / "perturbed.png"),
+                roc=files.read_csv(evaluation / "roc.csv"),
+                precision_recall=files.read_csv(evaluation / "precision_recall.csv"),
                 published=figures.get(name, {}),
             )
         )
@@ -148,7 +157,7 @@ def collect(
 
 
 def context(settings: params.Params, manifest: Path, summary: Path, source: Path) -> Context:
-    """Read what all systems share.
+    """Read the files that all systems share.
 
     Args:
         settings: params.yaml.
@@ -164,63 +173,29 @@ def context(settings: params.Params, manifest: Path, summary: Path, source: Path
         threshold=settings.evaluate.threshold,
         seed=settings.seed,
         perturbation=settings.perturbation.model_dump(mode="json"),
-        manifest=_csv(manifest),
-        summary=_json(summary),
-        source=_json(source),
+        manifest=files.read_csv(manifest),
+        summary=files.read_json(summary),
+        source=files.read_json(source),
     )
 
 
 def published_of(result: Result, phase: str) -> dict[str, Mapping[str, Any]]:
-    """Return what is published of a system after a phase; ``test`` of all of it is its last's."""
+    """Return the published figures of a system after a phase: ``test`` and ``perturbed``.
+
+    The entry's own ``test`` figures belong to the last phase.
+    """
     entry = result.published
     whole = {"test": entry.get("test", {})} if phase == list(result.phases)[-1] else {}
     return {"test": {}, "perturbed": {}} | whole | entry.get("phases", {}).get(phase, {})
 
 
-def is_pretrained(result: Result) -> bool:
-    """Return whether a system began with trained weights rather than random ones."""
-    return result.weights["weights"] is not None
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        message = f"{path} is missing: `dvc repro` makes it"
-        raise InputError(message) from error
-
-
-def _text(path: Path) -> str:
-    return _bytes(path).decode("utf-8")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    text = _text(path)
-    try:
-        return dict(json.loads(text))
-    except ValueError as error:
-        message = f"{path} is not JSON ({error}): remove it, then `dvc repro` makes it anew"
-        raise InputError(message) from error
-
-
-def _csv(path: Path) -> pd.DataFrame:
-    """Read a table; ids, patients, hashes and names stay text."""
-    text = dict.fromkeys(("id", "patient", "pixel_hash", "split", "phase"), str)
-    return pd.read_csv(io.StringIO(_text(path)), dtype=text)
-
-
-def _timing(path: Path) -> dict[str, Any]:
-    note = _json(path)
-    return note["training"] | {"device": note["device"], "versions": note["versions"]}
-
-
 def _published_figures(path: Path) -> dict[str, Any]:
-    """Read published.yaml, which is written by hand and kept in git."""
+    """Read published.yaml, which is written by hand and tracked by git."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError as error:
-        message = f"{path} is missing: bring it back with `git checkout {path}`"
+        message = f"{path} is missing: restore it with `git checkout {path}`"
         raise InputError(message) from error
-    except yaml.YAMLError as error:
+    except YAMLError as error:
         message = f"{path} is not YAML: {' '.join(str(error).split())}"
         raise InputError(message) from error

@@ -1,7 +1,7 @@
 """The style of all figures: palette, type and lines, and how a figure is written.
 
-:func:`save` writes a figure as PNG; :func:`svg` gives it for a page, where it takes the page's font
-and its light or dark colours. The same inputs give the same bytes.
+:func:`save` writes a figure as PNG. :func:`svg` returns it for a page, whose font and light or dark
+colours it takes. The same inputs give the same bytes.
 """
 
 import html
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
 from cxr import files
@@ -22,10 +23,10 @@ PAPER = "#ffffff"
 INK = "#1c2430"
 MUTED = "#5c6773"
 LINE = "#d3d9e0"
-# One for each system, in their order; at least 4.5 : 1 on white, and told apart by colour-blind
-# readers with the help of the names that always stand beside them.
+# One a system, in order. At least 4.5 : 1 on white. A name is always beside a colour, because some
+# readers are colour-blind.
 COLOURS = ("#1f5fa8", "#b8500c", "#2e7a4c", "#7b4aa3", "#a8324a", "#0f7580", "#76650f", "#565f6b")
-# What stands for each colour on dark paper: a page defines them as CSS variables.
+# The same colours in dark mode: a page defines them as CSS variables.
 DARK = {
     PAPER: "#14181e",
     INK: "#e7eaee",
@@ -60,8 +61,8 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.labelcolor": INK,
     "lines.linewidth": 1.8,
-    "svg.fonttype": "none",  # text stays text: it can be read out, found and copied
-    "svg.hashsalt": "cxr",  # otherwise the ids in an SVG are drawn anew each time
+    "svg.fonttype": "none",  # text stays text, for search, copying and screen readers
+    "svg.hashsalt": "cxr",  # ids are random otherwise
     "text.color": INK,
     "text.parse_math": False,  # a $ in a name is a $
     "xtick.color": MUTED,
@@ -72,8 +73,15 @@ _STYLE: Any = {
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
-    """Give each system its colour, by its place; after eight they come round again."""
+    """Return the colour of each system, by its place; the ninth has the first one's."""
     return dict(zip(names, itertools.cycle(COLOURS), strict=False))
+
+
+def auc_limits(values: np.ndarray) -> tuple[float, float]:
+    """Return the limits of an axis of AUCs: a little below the lowest, and 1."""
+    known = values[np.isfinite(values)]
+    low = float(known.min()) if len(known) else 0.0
+    return low - max(0.05 * (1 - low), 0.002), 1.0
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -90,8 +98,8 @@ def svg(figure: Figure, name: str, description: str) -> str:
 
     Args:
         figure: from this module.
-        name: set before its ids, which must be unique in a page: a-z.
-        description: what it shows, read out in its place; it is escaped here.
+        name: prefix of its ids, which must be unique in a page: a-z and -.
+        description: text for screen readers, escaped here.
     """
     buffer = io.StringIO()
     with style():
@@ -115,7 +123,7 @@ def svg(figure: Figure, name: str, description: str) -> str:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw with this module's settings alone, whatever a matplotlibrc on this machine says."""
+    """Use the settings of this module alone, and those of no matplotlibrc."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)

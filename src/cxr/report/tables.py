@@ -1,5 +1,6 @@
-"""The tables: a row a system, a row a phase, and both laid out for the terminal."""
+"""The tables: a row a system, a row a phase, and a plain-text version for the terminal."""
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -7,52 +8,63 @@ import pandas as pd
 from tabulate import tabulate
 
 from cxr.report import wording
-from cxr.report.differences import PhaseResult, Phases
+from cxr.report.answer import WORDS, Verdict
+from cxr.report.differences import Difference, PhaseResult, Phases
 from cxr.report.results import Result, published_of
 
 METRICS = ("auc", "accuracy", "precision", "recall", "specificity", "f1")
 COUNTS = ("tp", "tn", "fp", "fn")
+WIDTH = 120  # columns of the terminal
 PERTURBED = ("auc", "auc_low", "auc_high", "accuracy")  # of the perturbed test set, in the tables
 
 
 def comparison(results: Sequence[Result]) -> pd.DataFrame:
-    """Return a row a system: what it is, what it cost, its test metrics, and what is published.
+    """Return a row a system: network, cost, test metrics and published figures.
 
-    Parameters are those of the last phase. What is unknown or undefined is NaN.
+    Parameters are those of the last phase. Missing or undefined figures are NaN.
     """
     return pd.DataFrame([_row(result) for result in results])
 
 
 def phase_table(phases: Phases) -> pd.DataFrame:
-    """Return a row a system and phase: what it trained, what it reached, what it gained.
+    """Return a row a system and phase: layers trained, metrics and gain.
 
-    What is unknown or undefined is NaN, and so is the gain of a first phase.
+    Missing or undefined figures are NaN, and so is the gain of a first phase.
     """
     return pd.DataFrame([_phase_row(phase) for found in phases.values() for phase in found])
 
 
-def table(rows: pd.DataFrame, phases: pd.DataFrame) -> str:
-    """Lay a comparison out for the terminal, 120 columns wide.
+def text(verdict: Verdict, rows: pd.DataFrame, phases: pd.DataFrame) -> str:
+    """Return the answer and the comparison as plain text, 120 columns wide at most.
 
     Args:
+        verdict: of :func:`cxr.report.answer.verdict`.
         rows: of :func:`comparison`.
-        phases: of :func:`phase_table`. The phases before a system's last stand under it, and what
-            is published under what it is of.
+        phases: of :func:`phase_table`. Earlier phases and published figures are listed under their
+            system.
     """
     headers = (
-        "system", "from", "trained, M", "epochs", "s/epoch", "AUC", "95 %", "perturbed",
+        "system", "weights", "params, M", "epochs", "s/epoch", "AUC", "95 %", "perturbed",
         "accuracy", "precision", "recall",
     )  # fmt: skip
-    right = {"trained, M", "epochs", "s/epoch"}
+    right = {"params, M", "epochs", "s/epoch"}
     lines = [list(headers)]
     for _, row in rows.iterrows():
         lines += _lines(row, phases[phases["system"] == row["system"]].iloc[:-1])
     align = ["right" if header in right else "left" for header in headers]
-    # The headers are a line like the others: tabulate would make their columns wider.
-    top, *rest = tabulate(lines, tablefmt="plain", disable_numparse=True, colalign=align).split(
-        "\n"
-    )
-    return "\n".join([top, "-" * max(map(len, [top, *rest])), *rest, *_notes(rows)])
+    # The headers are passed as a row: tabulate would widen their columns otherwise.
+    table = tabulate(lines, tablefmt="plain", disable_numparse=True, colalign=align)
+    top, *rest = table.split("\n")
+    rule = "-" * max(map(len, [top, *rest]))
+    around = [
+        [
+            wrapped
+            for line in lines
+            for wrapped in textwrap.wrap(line, WIDTH, subsequent_indent="  ")
+        ]
+        for lines in (_answer(verdict), _notes(rows))
+    ]
+    return "\n".join([*around[0], "", top, rule, *rest, "", *around[1]])
 
 
 def _row(result: Result) -> dict[str, Any]:
@@ -78,40 +90,58 @@ def _row(result: Result) -> dict[str, Any]:
 
 def _phase_row(phase: PhaseResult) -> dict[str, Any]:
     """Return a phase's row of the table of phases."""
-    row = {
+    return {
         "system": phase.system,
         "phase": phase.name,
         "data": phase.asked["data"],
-        "trainable": wording.rule(phase.asked),
+        "trainable": wording.rule(phase.asked["trainable"]),
         "parameters": phase.done["parameters"]["total"],
         "trainable_parameters": phase.done["parameters"]["trainable"],
         "epochs": phase.done["epochs"],
-        "kept_epoch": phase.done["kept_epoch"],
+        "best_epoch": phase.done["best_epoch"],
         "learning_rate": phase.asked["learning_rate"],
         **_known(phase.test, ("auc", "auc_low", "auc_high", *METRICS[1:])),
         **_known(phase.perturbed, PERTURBED, "perturbed_"),
+        **_gain("gain", phase.gain),
+        **_gain("perturbed_gain", phase.perturbed_gain),
+        **_known(phase.published["test"], ("accuracy",), "published_"),
+        **_known(phase.published["perturbed"], ("accuracy",), "published_perturbed_"),
     }
-    for name, gain in {"gain": phase.gain, "perturbed_gain": phase.perturbed_gain}.items():
-        value, interval = (gain.value, gain.interval) if gain else (None, None)
-        low, high = interval or (None, None)
-        row |= _known({"": value, "_low": low, "_high": high}, ("", "_low", "_high"), name)
-    row |= _known(phase.published["test"], ("accuracy",), "published_")
-    return row | _known(phase.published["perturbed"], ("accuracy",), "published_perturbed_")
+
+
+def _gain(name: str, gain: Difference | None) -> dict[str, float | int]:
+    """Return a gain and the ends of its interval, as three columns."""
+    low, high = (gain and gain.interval) or (None, None)
+    values = {name: gain and gain.value, f"{name}_low": low, f"{name}_high": high}
+    return _known(values, values)
 
 
 def _known(
     figures: Mapping[str, Any], keys: Iterable[str], prefix: str = ""
 ) -> dict[str, float | int]:
-    """Pick figures for a table, NaN for what is missing or None, and put a prefix to their keys."""
+    """Pick figures for a table, with a prefix to their keys; missing ones and None become NaN."""
     picked = {f"{prefix}{key}": figures.get(key) for key in keys}
     return {name: float("nan") if value is None else value for name, value in picked.items()}
 
 
+def _answer(verdict: Verdict) -> list[str]:
+    """Return the headline and a line a comparison."""
+    return [
+        f"{verdict.headline} {verdict.obstacle}".strip(),
+        *(f"Caution: {warning}" for warning in verdict.warnings),
+        *(
+            f"  {pair.transfer.name} against {pair.control.name}: "
+            f"{wording.signed(pair.difference.value)} AUC, {WORDS[pair.difference.outcome]}"
+            + ("" if pair.controlled else " (not a controlled comparison)")
+            for pair in verdict.pairs
+        ),
+    ]
+
+
 def _lines(row: pd.Series, earlier: pd.DataFrame) -> list[list[str]]:
-    """Return the terminal's lines of a system: its own, its earlier phases', the published."""
+    """Return a system's lines: its own, those of its earlier phases, and published figures."""
     start, seconds = _shortened(row["initial_weights"], 8), f"{row['seconds_per_epoch']:.1f}"
-    ours = _line(row["system"], start, row["trainable"], seconds, row)
-    lines = [ours]
+    lines = [_line(_shortened(row["system"], 20), start, row["trainable"], seconds, row)]
     for _, phase in earlier.iterrows():
         name = f"- after {_shortened(phase['phase'], 12)}"
         lines.append(_line(name, "", phase["trainable_parameters"], "", phase))
@@ -120,7 +150,7 @@ def _lines(row: pd.Series, earlier: pd.DataFrame) -> list[list[str]]:
 
 
 def _line(name: str, start: str, trained: int, seconds: str, row: pd.Series) -> list[str]:
-    """Return a line of the terminal's table: a system's or an earlier phase's."""
+    """Return the line of a system or of an earlier phase."""
     return [
         name, start, f"{_millions(trained)}/{_millions(row['parameters'])}", str(row["epochs"]),
         seconds, wording.number(row["auc"]),
@@ -130,7 +160,7 @@ def _line(name: str, start: str, trained: int, seconds: str, row: pd.Series) -> 
 
 
 def _published_lines(row: pd.Series) -> list[list[str]]:
-    """Return the terminal's line of what is published, or none where no figure is."""
+    """Return the line of published figures, or no line where there is none."""
     auc, *rates = (
         "" if wording.unknown(value := row.get(f"published_{key}")) else wording.published(value)
         for key in ("auc", "accuracy", "precision", "recall")
@@ -140,17 +170,17 @@ def _published_lines(row: pd.Series) -> list[list[str]]:
 
 
 def _notes(rows: pd.DataFrame) -> list[str]:
-    """Say under the terminal's table what its columns cannot."""
+    """Return the lines under the table."""
     split = rows["published_split"].dropna()
     return [
-        "perturbed: AUC on the same films, damaged",
+        "params, M: million parameters, trained/all. perturbed: AUC on the perturbed test set.",
         *(
             f"published, {', '.join(rows['system'][split[split == words].index])}: {words}"
             for words in split.unique()
         ),
         *(
             f"published, {row['system']}: accuracy {wording.published(accuracy)} on its own "
-            f"damaged films, ours {wording.number(row['perturbed_accuracy'])}"
+            f"perturbed images, ours {wording.number(row['perturbed_accuracy'])}"
             for _, row in rows.iterrows()
             if not wording.unknown(accuracy := row["published_perturbed_accuracy"])
         ),
@@ -162,5 +192,5 @@ def _shortened(text: str, length: int) -> str:
 
 
 def _millions(count: int) -> str:
-    """Return a count of parameters in millions; a small head's are not none."""
+    """Return a count of parameters in millions; a small head's must not read as 0.0."""
     return f"{count / 1e6:.1f}" if count >= 50_000 or count == 0 else "<0.1"

@@ -1,4 +1,4 @@
-"""How figures and settings are spelt."""
+"""The words for figures and settings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,19 +8,19 @@ import pandas as pd
 from cxr import params
 from cxr.report.results import Result
 
-DASH = "\N{EN DASH}"  # in the place of a figure that there is not
+DASH = "\N{EN DASH}"  # for a missing figure
 
 _RULES = {"all": "all layers", "backbone": "backbone without batch norms, and head"}
-_MONITORS = {"val_loss": "validation loss", "val_accuracy": "validation accuracy"}
-_KEPT = {
-    "val_loss": "the epoch of the lowest validation loss",
-    "val_accuracy": "the epoch of the highest validation accuracy",
-    "last": "the last epoch",
+_METRICS = {"val_loss": "validation loss", "val_accuracy": "validation accuracy"}
+_RESTORED = {
+    "val_loss": "restores the epoch of lowest validation loss",
+    "val_accuracy": "restores the epoch of highest validation accuracy",
+    None: "ends with the last epoch's weights",
 }
 
 
 def settings(result: Result) -> dict[str, str]:
-    """Describe a system's settings in words."""
+    """Describe a system's settings."""
     system, weights = result.record["system"], result.weights
     images = [
         f"{split} {' + '.join(f'{n:,} {name}' for name, n in counts.items())}"
@@ -35,16 +35,16 @@ def settings(result: Result) -> dict[str, str]:
         "Input": f"{system['image_size']} x {system['image_size']} pixels, "
         f"batches of {system['batch_size']}",
         "Head": _head(system["head"]),
-        "Loss": words(system["loss"]),
         "Augmentation": ranges(system["augmentation"] or {}) or "none",
         "Class weights": ", ".join(f"{name} {w:.3f}" for name, w in factors) or "none",
         "Images": "; ".join(images),
-        "Training time": cost(result),
+        "Training time": f"{duration(result)} ({_epochs(result.record['epochs'])}, "
+        f"{result.seconds_per_epoch:,.1f} s each)",
     }
 
 
 def ranges(settings: Mapping[str, Any]) -> str:
-    """Describe an augmentation or a perturbation; what is 0 or false is left out."""
+    """Describe an augmentation or a perturbation without what is 0 or false."""
     parts = []
     for key, value in settings.items():
         match value:
@@ -57,40 +57,44 @@ def ranges(settings: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def rule(phase: Mapping[str, Any]) -> str:
-    """Say in words what a phase trains; ``phase`` is one of params.yaml."""
-    match phase["trainable"]:
+def rule(trainable: Any) -> str:
+    """Describe the layers that a phase trains; ``trainable`` is as in params.yaml."""
+    match trainable:
         case {"blocks": []}:
             return "head"
+        case {"blocks": [block]}:
+            return f"block {block} and head"
         case {"blocks": blocks}:
-            return f"{_enumerate('block', blocks)} and head"
+            return f"blocks {', '.join(map(str, blocks))} and head"
         case {"from_layer": first}:
             return f"layers from {first} on and head"
+        case {"last": 1}:
+            return "last layer"
         case {"last": count}:
-            return f"last {count} layers" if count > 1 else "last layer"
+            return f"last {count} layers"
         case word:
-            return _RULES.get(word, word)
+            return _RULES.get(word, words(word))
 
 
 def how(phase: Mapping[str, Any]) -> str:
-    """Say in words how a phase trains; ``phase`` is one of params.yaml."""
+    """Describe how a phase trains; ``phase`` is as in params.yaml."""
     plateau, stopping, steps = (phase[k] for k in ("plateau", "early_stopping", "steps_per_epoch"))
     parts = [f"Adam at {phase['learning_rate']:g}"]
     if plateau:
-        parts[0] += (
-            f", times {plateau['factor']:g} when the validation loss has not fallen for "
-            f"{_epochs(plateau['patience'])}, down to {plateau['min_learning_rate']:g}"
-        )
-    parts.append(f"epochs of {steps:,} batches" if steps else "epochs of all training images")
-    if stopping:
-        least = f" by more than {stopping['min_delta']:g}" if stopping["min_delta"] else ""
         parts.append(
-            f"stops when the {_MONITORS[stopping['monitor']]} has not got better{least} for "
-            f"{_epochs(stopping['patience'])}"
+            f"times {plateau['factor']:g} after {_epochs(plateau['patience'])} without a lower "
+            f"validation loss, down to {plateau['min_learning_rate']:g}"
+        )
+    parts.append(f"{steps:,} batches an epoch" if steps else "all training images each epoch")
+    if stopping:
+        least = f" of more than {stopping['min_delta']:g}" if stopping["min_delta"] else ""
+        parts.append(
+            f"stops after {_epochs(stopping['patience'])} without an improvement{least} in "
+            f"{_METRICS[stopping['monitor']]}"
         )
     else:
         parts.append("no early stopping")
-    parts.append(f"keeps {_KEPT[phase['keep']]}")
+    parts.append(_RESTORED[phase["restore"]])
     return "; ".join(parts)
 
 
@@ -99,17 +103,20 @@ def words(key: str) -> str:
     return key.replace("_", " ")
 
 
-def cost(result: Result) -> str:
-    """Say how long training took."""
-    seconds = result.timing["seconds"]
-    total = f"{seconds / 60:,.0f} min" if seconds >= 600 else f"{seconds:,.0f} s"
-    each = f"{result.seconds_per_epoch:,.{1 if result.seconds_per_epoch < 100 else 0}f} s"
-    return f"{total} ({_epochs(result.record['epochs'])} of about {each})"
+def listed(items: Sequence[str]) -> str:
+    """Return ``a``, ``a and b``, or ``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), items[-1]]))
+
+
+def duration(result: Result) -> str:
+    """Return how long training took."""
+    seconds = result.training["seconds"]
+    return f"{seconds / 60:,.0f} min" if seconds >= 600 else f"{seconds:,.0f} s"
 
 
 def unknown(value: Any) -> bool:
     """Return whether a figure is missing: None, or NaN from a table."""
-    return value is None or pd.isna(value)
+    return value is None or bool(pd.isna(value))
 
 
 def number(value: float | None) -> str:
@@ -117,11 +124,14 @@ def number(value: float | None) -> str:
     return DASH if unknown(value) else f"{value:.3f}"
 
 
+def count(value: int | None) -> str:
+    """Return a whole number with thousands separators, or a dash where there is none."""
+    return DASH if unknown(value) else f"{value:,}"
+
+
 def signed(value: float | None) -> str:
     """Return a difference with its sign and three decimals, or a dash where there is none."""
-    if value is None:
-        return DASH
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+    return DASH if unknown(value) else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def published(value: float | None) -> str:
@@ -135,21 +145,17 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def _head(head: Mapping[str, Any]) -> str:
-    """Describe a head in words, from the pooling to the output."""
+    """Describe a head from the pooling to the output."""
     layers = [_with(head["pool"], head)]
     layers += [_with(f"dense {layer['units']:,}", layer) for layer in head["dense"]]
     return ", ".join([*layers, words(head["output"])])
 
 
 def _with(layer: str, settings: Mapping[str, Any]) -> str:
-    """Add to a layer what stands behind it."""
+    """Add the batch norm and the dropout that follow a layer to its description."""
     extras = ["batch norm"] if settings.get("batch_norm") else []
     extras += [f"dropout {settings['dropout']:g}"] if settings["dropout"] else []
     return f"{layer} with {' and '.join(extras)}" if extras else layer
-
-
-def _enumerate(noun: str, numbers: Sequence[int]) -> str:
-    return f"{noun}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
 
 def _epochs(count: int) -> str:

@@ -1,0 +1,47 @@
+"""Fixtures of the report's tests: one fabricated project, not to be changed by a test."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from cxr.evaluation import intervals
+from cxr.report.results import Context, Result
+from tests.report.fabricate import Project, render, write_project
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fewer_resamples() -> Iterator[None]:
+    """Save time: no case here is so close that 1,000 resamples would change it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "RESAMPLES", 200)
+        yield
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A controlled pair whose pretrained system is better, and a system of two phases."""
+    root = tmp_path_factory.mktemp("project")
+    return write_project(root, 120, vgg16_transfer=4.0, vgg16_scratch=1.2, vgg16_gap_phases=3.0)
+
+
+@pytest.fixture(scope="session")
+def results(project: Project) -> list[Result]:
+    """The controlled pair."""
+    return project.collect("vgg16_transfer", "vgg16_scratch")
+
+
+@pytest.fixture(scope="session")
+def phased(project: Project) -> Result:
+    """The system of two phases, features and finetune."""
+    (result,) = project.collect("vgg16_gap_phases")
+    return result
+
+
+@pytest.fixture(scope="session")
+def shared(project: Project) -> Context:
+    return project.context()
+
+
+@pytest.fixture(scope="module")
+def page(results: list[Result], phased: Result, shared: Context) -> str:
+    return render([*results, phased], shared)

@@ -1,0 +1,180 @@
+"""The checks: a tick for proven facts alone, a mark where there is something to worry about."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr.report import checks
+from cxr.report.results import Context, Result
+from tests.report.fabricate import COMMIT, DEVICE, Project, with_leak, with_unknown_patients
+
+PATIENTS = "Patients in the test set and in the rest"
+PIXELS = "Pixel-equal images in the test set and in the rest"
+FILE = "Class from the file alone"
+
+
+def check(results: list[Result], shared: Context) -> dict[str, checks.Check]:
+    return {found.label: found for found in checks.checks(results, shared)}
+
+
+def with_provenance(result: Result, **changes: Any) -> Result:
+    return replace(result, provenance=dict(result.provenance) | changes)
+
+
+def test_only_facts_that_the_files_prove_get_a_tick(results: list[Result], shared: Context) -> None:
+    found = check(results, shared)
+    assert [label for label, line in found.items() if line.good] == [PATIENTS, PIXELS]
+    assert [label for label, line in found.items() if line.good is False] == []
+
+
+class TestSplit:
+    def test_a_grouped_split(self, results: list[Result], shared: Context) -> None:
+        found = check(results, shared)
+        assert (found["Split"].value, found["Split"].good) == ("grouped", None)
+        assert found["Under an image-level split"].value == "11 of 80 test images"
+        assert found["Test set"].value == "80 images of 40 patients"
+        assert found["Rejected files"].value == "3"
+
+    def test_an_image_level_split_is_marked(self, results: list[Result], project: Project) -> None:
+        found = check(results, project.context("image"))
+        assert (found["Split"].value, found["Split"].good) == ("image", False)
+
+    def test_leaks_are_counted_in_the_manifest(
+        self, results: list[Result], shared: Context
+    ) -> None:
+        leaking = with_leak(shared)
+        manifest = leaking.manifest
+        first = manifest.index[manifest["split"] == "train"][0]
+        tested = manifest.index[manifest["split"] == "test"][0]
+        manifest.loc[first, "pixel_hash"] = manifest.loc[tested, "pixel_hash"]
+        found = check(results, leaking)
+        assert (found[PATIENTS].value, found[PATIENTS].good) == ("2", False)
+        assert "; 4 test images" in found[PATIENTS].note
+        assert (found[PIXELS].value, found[PIXELS].good) == ("1", False)
+
+    def test_all_patients_known(self, results: list[Result], shared: Context) -> None:
+        found = check(results, shared)[PATIENTS]
+        assert (found.value, found.good) == ("0", True)
+        assert found.note.endswith("The patient of all 240 images is known")
+
+    @pytest.mark.parametrize("count", [1, 240])
+    def test_unknown_patients_get_a_warning_and_no_tick(
+        self, results: list[Result], shared: Context, count: int
+    ) -> None:
+        found = check(results, with_unknown_patients(shared, count))
+        assert (found[PATIENTS].value, found[PATIENTS].good) == ("0 known", False)
+        assert found[PATIENTS].note.endswith(
+            f"{count} of 240 images have no known patient: each counts as its own patient, so the "
+            "same patient may be on two sides. Give split.patients a CSV of id,patient"
+        )
+        assert found["Test set"].value == "80 images of at most 40 patients"
+        assert "not counted" in found["Under an image-level split"].note
+
+
+class TestThreshold:
+    def test_its_origin_is_not_vouched_for(self, results: list[Result], shared: Context) -> None:
+        found = check(results, shared)["Threshold"]
+        assert (found.value, found.good) == ("0.5", None)
+        assert "cannot tell how it was chosen" in found.note
+
+    def test_another_one_than_in_the_parameters_is_marked(
+        self, results: list[Result], shared: Context
+    ) -> None:
+        found = check(results, replace(shared, threshold=0.4))["Threshold"]
+        assert found.good is False
+        assert found.note == "but evaluate.threshold of params.yaml is 0.4: run `dvc repro`"
+
+
+class TestShortcut:
+    def test_a_property_that_names_the_class_is_marked(
+        self, results: list[Result], shared: Context
+    ) -> None:
+        sick = shared.manifest["label"] == 1
+        told = shared.manifest.assign(height=np.where(sick, 800, 1300), width=1000)
+        told["bytes"] = told["width"] * told["height"]  # one byte per pixel: no information
+        assert checks.shortcut(told) == ("height", 1.0)  # less is PNEUMONIA: the sign is found
+        found = check(results, replace(shared, manifest=told))[FILE]
+        assert (found.value, found.good) == ("AUC 1.000", False)
+
+    def test_a_low_value_gets_no_tick(self, results: list[Result], shared: Context) -> None:
+        found = check(results, shared)[FILE]
+        assert found.value.startswith("AUC 0.")
+        assert found.good is None
+        assert found.note.endswith("A low value does not rule out other shortcuts")
+
+    def test_images_of_one_size_are_not_assessable(
+        self, results: list[Result], shared: Context
+    ) -> None:
+        """Bytes per pixel name the class here, and are not reported all the same."""
+        manifest = shared.manifest.assign(width=64, height=48)
+        manifest["bytes"] = np.where(manifest["label"] == 1, 900, 500)
+        assert checks.shortcut(manifest) is None
+        found = check(results, replace(shared, manifest=manifest))[FILE]
+        assert (found.value, found.good) == ("not assessable", None)
+        assert found.note.startswith("all images of this archive have the same size, 64 x 48, so")
+
+    def test_one_image_of_another_size_makes_it_assessable(self, shared: Context) -> None:
+        manifest = shared.manifest.assign(width=64, height=48)
+        manifest.loc[manifest.index[0], "width"] = 65
+        assert checks.shortcut(manifest) is not None
+
+    def test_a_test_set_of_one_class_has_no_auc(self, shared: Context) -> None:
+        manifest = shared.manifest
+        sick = manifest[(manifest["split"] != "test") | (manifest["label"] == 1)]
+        found = checks.shortcut(sick)
+        assert found is not None
+        assert found[1] is None
+
+    def test_a_training_set_of_one_class_is_at_chance(self, shared: Context) -> None:
+        manifest = shared.manifest
+        sick = manifest[(manifest["split"] != "train") | (manifest["label"] == 1)]
+        found = checks.shortcut(pd.DataFrame(sick))
+        assert found is not None
+        assert found[0] == "width"  # all are at chance, and it is the first
+
+
+class TestOrigin:
+    def test_data_models_and_machine(self, results: list[Result], shared: Context) -> None:
+        found = check(results, shared)
+        assert found["Data"].value == "ChestXRay2017.zip"
+        assert found["Data"].note.startswith("CC BY 4.0. doi:10.17632/rscbjbr9sj. Kermany")
+        assert found["SHA-256 of the data"].value.startswith("13efc0556297")
+        assert found["Model vgg16_transfer"].value == f"commit {COMMIT[:12]}"
+        assert found["Model vgg16_transfer"].note == "weights SHA-256 " + "ab" * 32
+        assert found["Trained on"].value == f"{DEVICE}, mixed_bfloat16"
+        assert found["Seed"].value == "0"
+
+    def test_a_source_without_a_licence(self, results: list[Result], shared: Context) -> None:
+        bare = dict(shared.source) | {"licence": None, "doi": None, "citation": None}
+        found = check(results, replace(shared, source=bare))
+        assert found["Data"].note == "licence not stated"
+
+    def test_the_experiment_and_changed_files_of_a_model(
+        self, results: list[Result], shared: Context
+    ) -> None:
+        changed = [f"src/cxr/{letter}.py" for letter in "abcdefg"]
+        result = with_provenance(
+            results[0],
+            git={"commit": COMMIT, "changed": changed},
+            dvc={"experiment": "warm-lamp", "baseline": None},
+        )
+        found = check([result], shared)["Model vgg16_transfer"]
+        assert found.value == f"commit {COMMIT[:12]}, experiment warm-lamp"
+        assert found.note.endswith("src/cxr/d.py, src/cxr/e.py and 2 more")
+        assert found.good is None
+
+    def test_a_model_of_no_known_commit(self, results: list[Result], shared: Context) -> None:
+        result = with_provenance(results[0], git={"commit": None, "changed": []})
+        assert check([result], shared)["Model vgg16_transfer"].value == "commit unknown"
+
+    def test_two_machines(self, results: list[Result], shared: Context) -> None:
+        other = with_provenance(results[1], device="a CPU")
+        machines = [
+            c for c in checks.checks([results[0], other], shared) if c.label == "Trained on"
+        ]
+        assert [c.value for c in machines] == [
+            f"{DEVICE}, mixed_bfloat16", "a CPU, mixed_bfloat16",
+        ]  # fmt: skip
