@@ -14,7 +14,7 @@ from PIL import Image
 from cxr.errors import InputError
 from tools import phantom
 from tools.phantom import __main__ as command
-from tools.phantom import anatomy, archive, disease, drawing, plan, view
+from tools.phantom import anatomy, archive, blob, disease, drawing, plan, shadows, textures, view
 from tools.phantom.patient import Kind, Patient
 
 TINY = (40, 72)  # pixels a side: seconds for hundreds of images
@@ -172,10 +172,29 @@ class TestDraw:
         assert np.median(bacteria) == 0
         assert np.median(viruses) > 0.4
 
+    def test_shadows_darken_healthy_lungs_too(self, monkeypatch: pytest.MonkeyPatch):
+        """The brightness of a lung must not tell the classes apart."""
+        with_ = drawing.draw(NORMAL, 0).astype(int)
+        monkeypatch.setattr(shadows, "of", lambda patient: ())
+        without = drawing.draw(NORMAL, 0).astype(int)
+        assert (with_ - without).min() >= -1
+        assert (with_ - without).max() > 15
+
+    def test_an_opacity_is_patchy_and_a_shadow_is_smooth(self):
+        """Texture, not brightness, is what a network has to learn."""
+        x, y = np.meshgrid(np.linspace(-0.2, 0.2, 80), np.linspace(-0.2, 0.2, 80))
+        x, y = x.astype(np.float32), y.astype(np.float32)
+        one = blob.Blob(0.0, 0.0, 0.8, 0.8, strength=0.8, softness=0.5)
+        opacity = drawing._opacity(disease.Disease((one,)), textures.of(BACTERIA), x, y)
+        shadow = shadows.share((one,), x, y)
+        assert opacity.min() < 0.2 and opacity.max() > 0.6
+        assert np.ptp(shadow) < 0.05
+
     def test_the_kind_changes_neither_body_nor_view(self):
         """No acquisition shortcut: the class has no way into size, exposure or pose."""
         as_sick = Patient("bacteria", NORMAL.name)
         assert view.of(NORMAL, 2) == view.of(as_sick, 2)
+        assert shadows.of(NORMAL) == shadows.of(as_sick)
         assert anatomy.of(NORMAL) == anatomy.of(as_sick)
 
 

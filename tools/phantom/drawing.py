@@ -8,11 +8,12 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from tools.phantom import anatomy, bones, disease, organs, shapes, textures, view
+from tools.phantom import anatomy, bones, disease, organs, shadows, shapes, textures, view
 from tools.phantom.anatomy import Anatomy
 from tools.phantom.disease import HEALTHY, Disease
 from tools.phantom.patient import Patient, draws
 from tools.phantom.shapes import Floats
+from tools.phantom.textures import Textures
 from tools.phantom.view import SIZE_RANGE, View
 
 Grey = NDArray[np.uint8]
@@ -39,7 +40,7 @@ def draw(
     taken = view.of(patient, image, size_range)
     found = disease.of(patient, image) if opacities else HEALTHY
     grey = _develop(_absorption(patient, found, taken), taken, draws(patient, "noise", image))
-    return _with_overlays(grey, taken, draws(patient, "film", image))
+    return _with_overlays(grey, taken, draws(patient, "overlays", image))
 
 
 def _absorption(patient: Patient, found: Disease, taken: View) -> Floats:
@@ -61,25 +62,28 @@ def _breathing(patient: Patient, taken: View) -> Anatomy:
 
 
 def _lungs(patient: Patient, found: Disease, taken: View, x: Floats, y: Floats) -> Floats:
-    """Absorption that the lungs' air takes away, vessels and opacities left out."""
+    """Absorption that the lungs' air takes away, where nothing has replaced it."""
     body, atlas = _breathing(patient, taken), textures.of(patient)
     vessels, net = textures.onto(atlas.vessels, x, y), textures.onto(atlas.net, x, y)
-    opacity = _opacity(found, x, y, textures.onto(atlas.ragged, x, y), vessels)
+    opacity = _opacity(found, atlas, x, y) * (1.0 - 0.5 * vessels)  # bronchi keep their air
+    shadow = shadows.share(shadows.of(patient), x, y)
     marks = 0.37 * body.vessels * (1.0 + 0.5 * found.interstitial) * vessels
     marks = np.minimum(marks + (0.045 + 0.16 * found.interstitial) * net, 1.0)
-    air = organs.air(x, y, body, taken.turn) * (1.0 - body.haze) * (1.0 - opacity)
-    return body.depth * body.air * air * (1.0 - marks)
+    left = (1.0 - body.haze) * (1.0 - opacity) * (1.0 - shadow) * (1.0 - marks)
+    return body.depth * body.air * organs.air(x, y, body, taken.turn) * left
 
 
-def _opacity(found: Disease, x: Floats, y: Floats, ragged: Floats, vessels: Floats) -> Floats:
-    """Share of the air that disease replaces, 0 to 1."""
+def _opacity(found: Disease, atlas: Textures, x: Floats, y: Floats) -> Floats:
+    """Share of the air that disease replaces, 0 to 1: in patches, as airspaces fill one by one."""
+    ragged = textures.onto(atlas.ragged, x, y)
+    filled = 0.05 + 0.95 * shapes.step(textures.onto(atlas.airspaces, x, y), 0.75)
     left = np.full_like(x, 1.0 - found.haze)
-    for blob in found.blobs:
-        radius = shapes.ellipse(x, y, (blob.x, blob.y), (blob.radius_x, blob.radius_y))
-        shape = shapes.step(1.0 - radius + 0.25 * ragged, blob.softness)
-        left *= 1.0 - blob.strength * shape * np.clip(0.90 + 0.12 * ragged, 0.0, 1.0)
-    bronchograms = 0.5 * vessels  # bronchi run with the vessels and keep their air
-    return (1.0 - left) * (1.0 - bronchograms)
+    for one in found.blobs:
+        radius = shapes.ellipse(x, y, (one.x, one.y), (one.radius_x, one.radius_y))
+        left *= 1.0 - one.strength * filled * shapes.step(
+            1.0 - radius + 0.25 * ragged, one.softness
+        )
+    return 1.0 - left
 
 
 def _develop(absorption: Floats, taken: View, rng: Generator) -> Floats:

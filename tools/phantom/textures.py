@@ -30,6 +30,7 @@ class Textures:
     net: Floats
     ragged: Floats  # makes the edges of opacities uneven
     fat: Floats  # makes soft tissue uneven
+    airspaces: Floats  # which of them fill with fluid: above 0 mostly filled, below mostly not
 
 
 @lru_cache(maxsize=4)  # a patient's images usually follow each other
@@ -37,7 +38,9 @@ def of(patient: Patient) -> Textures:
     """Draw a patient's atlases: the slowest part of an image."""
     rng = draws(patient, "texture")
     body = anatomy.of(patient)
-    return Textures(_vessels(rng, body), _net(rng), _clouds(rng, 16), _clouds(rng, 9))
+    return Textures(
+        _vessels(rng, body), _net(rng), _clouds(rng, 16), _clouds(rng, 9), _clouds(rng, 40)
+    )
 
 
 def onto(atlas: Floats, x: Floats, y: Floats) -> Floats:
