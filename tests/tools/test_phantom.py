@@ -163,8 +163,8 @@ class TestDraw:
             """Opacity of the less affected lung as a share of the other's."""
             found = disease.of(Patient(kind, f"person{number}_{kind}"), 0)
             sides = [0.0, 0.0]
-            for blob in found.blobs:
-                sides[blob.x > 0] += blob.strength * blob.radius_x * blob.radius_y
+            for one in found.blobs:
+                sides[one.x > 0] += one.strength * one.radius_x * one.radius_y
             return min(sides) / max(sides)
 
         bacteria = [balance("bacteria", number) for number in range(40)]
