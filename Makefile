@@ -33,30 +33,9 @@ setup: .venv/installed ## install what requirements.lock pins into .venv, and pu
 	dvc pull --quiet --remote sample data.dvc
 	@touch $@
 
-# The same pipeline as `dvc repro`, on the embedded sample, small enough for two CPU cores.
-DEMO := source=data/phantoms.zip tracking.experiment=demo \
-	split.val.NORMAL=16 split.val.PNEUMONIA=40 split.test.NORMAL=16 split.test.PNEUMONIA=40 \
-	$(foreach s,vgg16_transfer vgg16_scratch vgg16_gap resnet18_fc mobilenet_v2 mobilenet_v2_scratch,\
-	$(addprefix systems.$(s).,weights=null image_size=32 batch_size=32)) \
-	$(foreach p,vgg16_transfer.phases.train vgg16_scratch.phases.train resnet18_fc.phases.train \
-	mobilenet_v2_scratch.phases.train vgg16_gap.phases.features vgg16_gap.phases.finetune \
-	mobilenet_v2.phases.features mobilenet_v2.phases.finetune,systems.$(p).epochs=1) \
-	$(addprefix systems.cnn.,image_size=64 batch_size=4 phases.clean.epochs=12 \
-	phases.clean.learning_rate=0.0003 phases.clean.steps_per_epoch=null \
-	phases.perturbed.epochs=6 phases.perturbed.steps_per_epoch=null)
-
-# Before the first rebuild there is no dvc.lock, and DVC warns of each output that it cannot restore.
-# TensorFlow tells of the GPU that is not there before its log level counts.
-NOISE := No file hash info found|absl::InitializeLog|cudart_stub|cuda_platform
-
-demo: setup ## run the whole pipeline on the embedded sample, offline, as experiment `demo`
-	@echo "Offline there are no ImageNet weights: in this demo every system starts from random ones."
-	@dvc exp remove --quiet demo 2> /dev/null || true
-	dvc exp run --temp --name demo $(addprefix -S ,$(DEMO)) \
-		2> >(grep --line-buffered --invert-match --extended-regexp "$(NOISE)" >&2)
-	@dvc get --quiet --force --rev demo --out demo . reports
-	@cat demo/comparison.txt
-	@echo "Report: demo/index.html   Runs: make ui   Experiment: dvc exp show; dvc exp apply demo"
+# Offline: make demo WEIGHTS=path
+demo: setup ## run the pipeline on the embedded sample, as experiment `demo`: is transfer worth it?
+	@python -m tools.demo $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 
 test: setup ## run the tests
 	python -m pytest

@@ -29,7 +29,9 @@ def work(settings: params.Params) -> None:
     ]  # fmt: skip
     started = provenance.start("compare", settings, used, inputs)
     published = SOURCES / "published.yaml"
-    collected = results.collect(list(settings.systems), MODELS, WEIGHTS, EVALUATIONS, published)
+    # `dvc repro` evaluates all systems first; a run of single stages, such as the demo, may not.
+    systems = [name for name in settings.systems if (EVALUATIONS / name).is_dir()]
+    collected = results.collect(systems, MODELS, WEIGHTS, EVALUATIONS, published)
     shared = results.context(
         settings, SPLITS / "manifest.csv", SPLITS / "summary.json", RAW / "source.json"
     )

@@ -13,7 +13,9 @@ from PIL import Image
 
 from cxr.errors import InputError
 from tools import phantom
-from tools.phantom import Patient
+from tools.phantom import __main__ as command
+from tools.phantom import anatomy, archive, blob, disease, drawing, plan, shadows, textures, view
+from tools.phantom.patient import Kind, Patient
 
 TINY = (40, 72)  # pixels a side: seconds for hundreds of images
 BACTERIA = Patient("bacteria", "person7_bacteria")
@@ -82,36 +84,36 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> list[Stored]:
-    """The sample archive's 300 films, drawn small."""
+    """The sample archive's 300 files, drawn small."""
     path = tmp_path_factory.mktemp("phantom") / "whole.zip"
     phantom.write_archive(path, seed=0, size_range=TINY)
     return read(path)
 
 
 class TestDraw:
-    """One picture."""
+    """One image."""
 
-    def test_is_a_grey_picture_of_the_size_the_view_says(self):
-        pixels = phantom.draw(NORMAL, 0)
-        view = phantom.view(NORMAL, 0)
+    def test_is_a_grey_image_of_the_size_the_view_says(self):
+        pixels = drawing.draw(NORMAL, 0)
+        taken = view.of(NORMAL, 0)
         assert pixels.dtype == np.uint8
-        assert pixels.shape == (view.height, view.width)
+        assert pixels.shape == (taken.height, taken.width)
         assert pixels.min() < 20 and pixels.max() > 180
 
     def test_stays_within_the_size_range(self):
         for number in range(50):
-            view = phantom.view(Patient("normal", f"IM-{number:04d}"), 0, (50, 60))
-            assert 50 <= view.width <= 60 and 50 <= view.height <= 60
+            taken = view.of(Patient("normal", f"IM-{number:04d}"), 0, (50, 60))
+            assert 50 <= taken.width <= 60 and 50 <= taken.height <= 60
 
     def test_does_not_depend_on_what_was_drawn_before(self):
-        first = phantom.draw(BACTERIA, 3, size_range=TINY)
+        first = drawing.draw(BACTERIA, 3, size_range=TINY)
         for patient in (NORMAL, VIRUS, BACTERIA):
-            phantom.draw(patient, 0, size_range=TINY)
-        np.testing.assert_array_equal(first, phantom.draw(BACTERIA, 3, size_range=TINY))
+            drawing.draw(patient, 0, size_range=TINY)
+        np.testing.assert_array_equal(first, drawing.draw(BACTERIA, 3, size_range=TINY))
 
     def test_leaves_numpys_global_state_alone(self):
         before = np.random.get_state()[1].copy()
-        phantom.draw(VIRUS, 0, size_range=TINY)
+        drawing.draw(VIRUS, 0, size_range=TINY)
         np.testing.assert_array_equal(before, np.random.get_state()[1])
 
     def test_shows_dark_lungs_beside_a_bright_heart(self):
@@ -119,8 +121,8 @@ class TestDraw:
         lungs, hearts, mirrored = [], [], []
         for number in range(12):
             patient = Patient("normal", f"IM-{number:04d}")
-            x, y = phantom._grid(phantom.view(patient, 0))
-            pixels = phantom.draw(patient, 0).astype(float)
+            x, y = view.grid(view.of(patient, 0))
+            pixels = drawing.draw(patient, 0).astype(float)
 
             def patch(cx: float, cy: float, x=x, y=y, pixels=pixels) -> float:
                 return float(pixels[np.hypot(x - cx, y - cy) < 0.08].mean())
@@ -133,36 +135,36 @@ class TestDraw:
 
     def test_a_patients_images_differ_less_than_patients_do(self):
         def thumb(number: int, image: int) -> np.ndarray:
-            pixels = phantom.draw(Patient("normal", f"IM-{number:04d}"), image, size_range=TINY)
+            pixels = drawing.draw(Patient("normal", f"IM-{number:04d}"), image, size_range=TINY)
             return np.asarray(Image.fromarray(pixels).resize((32, 32)), float)
 
-        pictures = np.array([[thumb(number, image) for image in (0, 1)] for number in range(8)])
-        within = np.abs(pictures[:, 0] - pictures[:, 1]).mean()
-        between = np.abs(pictures[:-1] - pictures[1:]).mean()
+        images = np.array([[thumb(number, image) for image in (0, 1)] for number in range(8)])
+        within = np.abs(images[:, 0] - images[:, 1]).mean()
+        between = np.abs(images[:-1] - images[1:]).mean()
         assert 0 < within < 0.7 * between
 
     @pytest.mark.parametrize("patient", [BACTERIA, VIRUS], ids=lambda patient: patient.kind)
     def test_opacities_brighten_the_lungs_and_nothing_else(self, patient: Patient):
-        sick = phantom.draw(patient, 0).astype(int)
-        healthy = phantom.draw(patient, 0, opacities=False).astype(int)
-        x, y = phantom._grid(phantom.view(patient, 0))
-        body = phantom.anatomy(patient)
+        sick = drawing.draw(patient, 0).astype(int)
+        healthy = drawing.draw(patient, 0, opacities=False).astype(int)
+        x, y = view.grid(view.of(patient, 0))
+        body = anatomy.of(patient)
         lungs = (np.abs(x) < body.cage + 0.05) & (y > body.apex - 0.1) & (y < body.base + 0.4)
         np.testing.assert_allclose(sick[~lungs], healthy[~lungs], atol=2)
         assert (sick - healthy)[lungs].max() > 30
         assert (sick - healthy)[lungs].mean() > 1
 
     def test_a_normal_patient_has_no_opacities(self):
-        with_, without = phantom.draw(NORMAL, 0), phantom.draw(NORMAL, 0, opacities=False)
+        with_, without = drawing.draw(NORMAL, 0), drawing.draw(NORMAL, 0, opacities=False)
         np.testing.assert_array_equal(with_, without)
 
     def test_bacteria_take_mostly_one_lung_and_viruses_both(self):
-        def balance(kind: phantom.Kind, number: int) -> float:
+        def balance(kind: Kind, number: int) -> float:
             """Opacity of the less affected lung as a share of the other's."""
-            found = phantom.disease(Patient(kind, f"person{number}_{kind}"), 0)
+            found = disease.of(Patient(kind, f"person{number}_{kind}"), 0)
             sides = [0.0, 0.0]
-            for blob in found.blobs:
-                sides[blob.x > 0] += blob.strength * blob.radius_x * blob.radius_y
+            for one in found.blobs:
+                sides[one.x > 0] += one.strength * one.radius_x * one.radius_y
             return min(sides) / max(sides)
 
         bacteria = [balance("bacteria", number) for number in range(40)]
@@ -170,72 +172,91 @@ class TestDraw:
         assert np.median(bacteria) == 0
         assert np.median(viruses) > 0.4
 
+    def test_shadows_darken_healthy_lungs_too(self, monkeypatch: pytest.MonkeyPatch):
+        """The brightness of a lung must not tell the classes apart."""
+        with_ = drawing.draw(NORMAL, 0).astype(int)
+        monkeypatch.setattr(shadows, "of", lambda patient: ())
+        without = drawing.draw(NORMAL, 0).astype(int)
+        assert (with_ - without).min() >= -1
+        assert (with_ - without).max() > 15
+
+    def test_an_opacity_is_patchy_and_a_shadow_is_smooth(self):
+        """Texture, not brightness, is what a network has to learn."""
+        x, y = np.meshgrid(np.linspace(-0.2, 0.2, 80), np.linspace(-0.2, 0.2, 80))
+        x, y = x.astype(np.float32), y.astype(np.float32)
+        one = blob.Blob(0.0, 0.0, 0.8, 0.8, strength=0.8, softness=0.5)
+        opacity = drawing._opacity(disease.Disease((one,)), textures.of(BACTERIA), x, y)
+        shadow = shadows.share((one,), x, y)
+        assert opacity.min() < 0.2 and opacity.max() > 0.6
+        assert np.ptp(shadow) < 0.05
+
     def test_the_kind_changes_neither_body_nor_view(self):
         """No acquisition shortcut: the class has no way into size, exposure or pose."""
         as_sick = Patient("bacteria", NORMAL.name)
-        assert phantom.view(NORMAL, 2) == phantom.view(as_sick, 2)
-        assert phantom.anatomy(NORMAL) == phantom.anatomy(as_sick)
+        assert view.of(NORMAL, 2) == view.of(as_sick, 2)
+        assert shadows.of(NORMAL) == shadows.of(as_sick)
+        assert anatomy.of(NORMAL) == anatomy.of(as_sick)
 
 
 class TestPlan:
     """Which files there are."""
 
     def test_counts_follow_kermanys(self):
-        films = phantom.plan(0)
-        kinds = Counter(film.patient.kind for film in films)
-        assert len(films) == 300
+        files = plan.files(0)
+        kinds = Counter(file.patient.kind for file in files)
+        assert len(files) == 300
         assert kinds["normal"] == 81  # 27 %
         assert kinds["bacteria"] == 142  # 65 % of the other 219
-        assert sum(film.official == "test" for film in films) == pytest.approx(45, abs=1)
-        assert sum(film.mode == "RGB" for film in films) == 6
+        assert sum(file.official == "test" for file in files) == pytest.approx(45, abs=1)
+        assert sum(file.mode == "RGB" for file in files) == 6
 
-    @pytest.mark.parametrize("images", [phantom.MIN_IMAGES, 25, 31, 40, 77])
+    @pytest.mark.parametrize("images", [plan.MIN_IMAGES, 25, 31, 40, 77])
     @pytest.mark.parametrize("seed", range(5))
     def test_every_kind_is_there_however_small(self, images: int, seed: int):
-        films = phantom.plan(seed, images)
-        assert len(films) == len({film.path for film in films}) == images
-        assert all(NAME.fullmatch(film.path) for film in films)
-        assert {(film.patient.kind, film.official) for film in films} == {
+        files = plan.files(seed, images)
+        assert len(files) == len({file.path for file in files}) == images
+        assert all(NAME.fullmatch(file.path) for file in files)
+        assert {(file.patient.kind, file.official) for file in files} == {
             (kind, official)
             for kind in ("normal", "bacteria", "virus")
             for official in ("train", "test")
         }
-        assert {film.patient.kind == "normal" for film in films if film.mode == "RGB"} == {
+        assert {file.patient.kind == "normal" for file in files if file.mode == "RGB"} == {
             True,
             False,
         }
-        drawn = Counter((film.patient, film.image) for film in films)
+        drawn = Counter((file.patient, file.image) for file in files)
         assert sorted(drawn.values())[-2:] == [1, 2]
-        names = [film.path.rsplit("/", 1)[1] for film in films]
+        names = [file.path.rsplit("/", 1)[1] for file in files]
         assert any(re.fullmatch(r"IM-\d{4}-\d{4}-\d{4}\.jpeg", name) for name in names)
         assert any(re.fullmatch(r"IM-\d{4}-\d{4}\.jpeg", name) for name in names)
         assert any(name.startswith("NORMAL2-IM-") for name in names)
-        several = Counter(NAME.fullmatch(film.path).group("normal", "sick") for film in films)
+        several = Counter(NAME.fullmatch(file.path).group("normal", "sick") for file in files)
         kinds = {(sick or "_normal").split("_")[1] for (_, sick), n in several.items() if n > 1}
         assert kinds == {"normal", "bacteria", "virus"}
-        assert max(several.values()) <= phantom.MAX_IMAGES_A_PATIENT
+        assert max(several.values()) <= plan.MAX_IMAGES_A_PATIENT
 
     @pytest.mark.parametrize("images", [40, 300])
     def test_some_person_numbers_are_two_patients_on_both_sides(self, images: int):
         """Keyed by `personN` alone, a patient would seem to sit in train and in test."""
         sides = defaultdict(set)
-        for film in phantom.plan(0, images):
-            if film.patient.kind != "normal":
-                person = film.patient.name.split("_")[0]
-                sides[person].add((film.patient.kind, film.official))
+        for file in plan.files(0, images):
+            if file.patient.kind != "normal":
+                person = file.patient.name.split("_")[0]
+                sides[person].add((file.patient.kind, file.official))
         assert any({("bacteria", "train"), ("virus", "test")} <= found for found in sides.values())
         assert sum(len(found) > 1 for found in sides.values()) < len(sides) / 2
 
     def test_another_seed_gives_other_names(self):
-        assert {film.path for film in phantom.plan(0)} != {film.path for film in phantom.plan(1)}
+        assert {file.path for file in plan.files(0)} != {file.path for file in plan.files(1)}
 
     def test_refuses_too_few_images_and_says_how_many_it_needs(self):
         with pytest.raises(InputError, match=r"24 or more.*got 23"):
-            phantom.plan(0, 23)
+            plan.files(0, 23)
 
     def test_refuses_a_negative_seed(self):
         with pytest.raises(InputError, match="seed must be 0 or more, got -1"):
-            phantom.plan(-1)
+            plan.files(-1)
 
 
 class TestArchive:
@@ -346,7 +367,7 @@ class TestArchive:
         def fail(*_: object) -> bytes:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(phantom, "encode", fail)
+        monkeypatch.setattr(archive, "encode", fail)
         with pytest.raises(KeyboardInterrupt):
             phantom.write_archive(target, seed=1, images=40, size_range=TINY)
         assert target.read_bytes() == b"old"
@@ -366,14 +387,14 @@ class TestCommandLine:
         self, tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ):
         out = tmp_path / "new" / "phantoms.zip"
-        caplog.set_level("INFO", logger="tools.phantom")
+        caplog.set_level("INFO", logger="tools.phantom.__main__")
         size = [str(side) for side in TINY]
-        phantom.main(["--out", str(out), "--seed", "1", "--images", "40", "--size", *size])
+        command.main(["--out", str(out), "--seed", "1", "--images", "40", "--size", *size])
         assert out.read_bytes() == tiny.read_bytes()
         assert "40 images (11 NORMAL, 29 PNEUMONIA)" in caplog.text
 
     def test_says_what_is_wrong_with_an_argument(self, capsys: pytest.CaptureFixture[str]):
         with pytest.raises(SystemExit) as stop:
-            phantom.main(["--images", "3"])
+            command.main(["--images", "3"])
         assert stop.value.code == 2
         assert "images must be 24 or more" in capsys.readouterr().err
