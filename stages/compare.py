@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 def work(settings: params.Params) -> None:
     published = SOURCES / "published.yaml"
     # `dvc repro` evaluates all systems first; a run of single stages, such as the demo, may not.
-    systems = [name for name in settings.systems if (EVALUATIONS / name).is_dir()]
+    systems = [name for name in settings.systems if (EVALUATIONS / name / "metrics.json").is_file()]
     collected = results.collect(systems, MODELS, WEIGHTS, EVALUATIONS, published)
     shared = results.context(
         settings, SPLITS / "manifest.csv", SPLITS / "summary.json", RAW / "source.json"
