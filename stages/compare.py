@@ -30,7 +30,7 @@ def work(settings: params.Params) -> None:
     started = provenance.start("compare", settings, used, inputs)
     published = SOURCES / "published.yaml"
     # `dvc repro` evaluates all systems first; a run of single stages, such as the demo, may not.
-    systems = [name for name in settings.systems if (EVALUATIONS / name).is_dir()]
+    systems = [name for name in settings.systems if (EVALUATIONS / name / "metrics.json").is_file()]
     collected = results.collect(systems, MODELS, WEIGHTS, EVALUATIONS, published)
     shared = results.context(
         settings, SPLITS / "manifest.csv", SPLITS / "summary.json", RAW / "source.json"
