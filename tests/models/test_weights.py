@@ -27,6 +27,15 @@ def assert_same(one: weights.Arrays, other: weights.Arrays) -> None:
             np.testing.assert_array_equal(ours, theirs)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the files below a folder, by their paths in it."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
 def write_keras3(path: Path, model: keras.Model) -> Path:
     model.save_weights(path)
     return path
@@ -89,7 +98,7 @@ class TestAFile:
         assert_same({name: arrays_of(built)[name] for name in initial}, arrays_of(source))
         assert note == json.loads((folder / "weights.json").read_text())
         assert (note["backbone"], note["weights"]) == ("tiny", name)
-        assert (folder / "backbone.weights.h5").read_bytes() == path.read_bytes()
+        assert (folder / weights.FILE).read_bytes() == path.read_bytes()
 
     def test_is_noted_without_its_path(self, source, folder, tmp_path):
         path = write_keras3(tmp_path / "mine.weights.h5", source)
@@ -100,7 +109,7 @@ class TestAFile:
         path = write_keras3(tmp_path / "mine.weights.h5", source)
         for name in ("one", "two"):
             weights.resolve(system(weights=str(path)), tmp_path / name)
-        for name in ("weights.json", "backbone.weights.h5"):
+        for name in ("weights.json", weights.FILE):
             assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
     # Keras 3 numbers the groups conv2d, conv2d_1, ..., conv2d_10, and HDF5 sorts them as text.
@@ -140,7 +149,7 @@ class TestRefused:
         def refuse(path: Path, **changes) -> str:
             with pytest.raises(InputError) as refused:
                 weights.resolve(system(weights=str(path), **changes), folder)
-            assert not folder.exists() or not list(folder.iterdir())
+            assert not contents(folder)
             return str(refused.value)
 
         return refuse
@@ -255,7 +264,8 @@ class TestNoWeights:
     def test_leave_a_note_alone(self, folder):
         note = weights.resolve(system(weights=None), folder)
         assert note == {"backbone": "tiny", "weights": None, "sha256": None}
-        assert [path.name for path in folder.iterdir()] == ["weights.json"]
+        assert list(contents(folder)) == ["weights.json"]
+        assert (folder / "initial").is_dir()  # an output that DVC tracks, empty
         assert weights.initial(folder) is None
 
     def test_are_random_even_where_a_file_was_before(self, source, folder, tmp_path):
@@ -276,10 +286,7 @@ class TestImageNet:
         note = weights.resolve(system(weights="imagenet"), folder)
         assert note["weights"] == "imagenet"
         assert_same(weights.initial(folder), arrays_of(source))
-        assert sorted(path.name for path in folder.iterdir()) == [
-            "backbone.weights.h5",
-            "weights.json",
-        ]
+        assert sorted(contents(folder)) == ["initial/backbone.weights.h5", "weights.json"]
 
     def test_without_a_network_says_what_to_do(self, folder, monkeypatch):
         def fail():
@@ -295,7 +302,7 @@ class TestImageNet:
         assert "cannot fetch the ImageNet weights of tiny: URL fetch failure" in message
         assert "weights=/absolute/path" in message
         assert "weights=null" in message
-        assert not list(folder.iterdir())
+        assert not contents(folder)
 
     @pytest.mark.parametrize("name", ["VGG16", "MobileNetV2"])
     def test_is_asked_of_keras_without_its_top(self, name, monkeypatch):
@@ -322,8 +329,8 @@ class TestImageNet:
 def test_a_failure_leaves_what_was_there(source, folder, tmp_path):
     path = write_keras3(tmp_path / "mine.weights.h5", source)
     weights.resolve(system(weights=str(path)), folder)
-    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    before = contents(folder)
     (tmp_path / "broken.h5").write_bytes(b"no")
     with pytest.raises(InputError):
         weights.resolve(system(weights=str(tmp_path / "broken.h5")), folder)
-    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert contents(folder) == before

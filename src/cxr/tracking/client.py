@@ -60,6 +60,7 @@ VIEW_STATE = {
 }
 
 MODEL = "cxr.model"  # tag: system and hash of the weights, which training and evaluation share
+
 # What MLflow raises, its database's errors among it, and what reading a record raises.
 FAILURES = (MlflowException, CommandError, SQLAlchemyError, OSError, InputError)
 
@@ -74,7 +75,8 @@ def write(folder: Path, load: LoadModel | None = None) -> None:
 
     Args:
         folder: such as ``models/vgg16_transfer``, with its provenance.json.
-        load: gives the Keras model of a folder, for training and evaluation.
+        load: gives the Keras model of a folder, for training and evaluation; where None, the run of
+            a model goes without it.
     """
     with optional(str(folder)):
         record = records.of(folder)

@@ -89,7 +89,7 @@ def of(folder: Path) -> Record | None:
     except (KeyError, TypeError, AttributeError) as error:
         message = (
             f"{folder} was written by another version of this project ({error!r}): "
-            "make it anew with `dvc repro --force`"
+            "rebuild it with `dvc repro --force`"
         )
         raise InputError(message) from error
 
