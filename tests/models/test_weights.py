@@ -182,14 +182,14 @@ class TestRefused:
             {"block_7_project": "block_7_projection"}.get(n, n): a for n, a in arrays.items()
         }
         with pytest.raises(
-            InputError, match=r"it lacks block_7_project, has besides block_7_projection$"
+            InputError, match=r"the file lacks block_7_project, also has block_7_projection$"
         ):
             weights.check(renamed, model, "mine.h5")
 
     def test_a_layer_that_is_missing(self, mobilenet):
         model, arrays = mobilenet
         fewer = {name: held for name, held in arrays.items() if name != "bn_Conv1"}
-        with pytest.raises(InputError, match=r"it lacks bn_Conv1$"):
+        with pytest.raises(InputError, match=r"the file lacks bn_Conv1$"):
             weights.check(fewer, model, "mine.h5")
 
     def test_a_missing_file(self, refuse, tmp_path):
