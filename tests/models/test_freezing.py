@@ -130,7 +130,7 @@ class TestCounts:
         }
 
 
-class TestSplit:
+class TestFeatureExtractor:
     @pytest.mark.parametrize(
         ("settings", "rule", "last"),
         [
@@ -149,7 +149,7 @@ class TestSplit:
             ),
         ],
     )
-    def test_cuts_where_training_begins(self, settings, rule, last):
+    def test_ends_where_training_begins(self, settings, rule, last):
         model = network.build(settings)
         freezing.set_trainable(model, settings, phase(rule))
         whole = network.with_head_output(model)
