@@ -78,9 +78,9 @@ class TestTwoPhases:
 
     def test_the_record_says_what_was_trained(self, two_phases):
         record = two_phases[0].record
-        kept = record["phases"]["finetune"].pop("best_epoch")
+        best = record["phases"]["finetune"].pop("best_epoch")
         losses = two_phases[0].history["val_loss"]
-        assert kept == 3 + int(losses[2:].to_numpy().argmin())
+        assert best == 3 + int(losses[2:].to_numpy().argmin())
         top = 6 * 5 + 5 + 5 + 1
         blocks = (27 * 4 + 4), (9 * 4 * 6 + 6)
         assert record["phases"] == {
@@ -102,7 +102,7 @@ class TestTwoPhases:
                 "epochs": 3,
             },
         }
-        record["phases"]["finetune"]["best_epoch"] = kept
+        record["phases"]["finetune"]["best_epoch"] = best
         assert record["parameters"] == record["phases"]["finetune"]["parameters"]
         assert record["images"] == {
             "train": {"NORMAL": 6, "PNEUMONIA": 13},
