@@ -155,7 +155,9 @@ class TestRefused:
         assert f"weights {path} do not fit the backbone" in message
         assert "lacks block2_conv1" in message
         assert "also has block7_conv1" in message
-        assert "has block1_conv1 with [(5, 5, 3, 4), (4,)] instead of [(3, 3, 3, 4), (4,)]" in message
+        assert (
+            "has block1_conv1 with [(5, 5, 3, 4), (4,)] instead of [(3, 3, 3, 4), (4,)]" in message
+        )
 
     def test_a_classifier_around_the_backbone(self, source, refuse, tmp_path):
         top = keras.layers.Dense(2, name="predictions")(source.output)
