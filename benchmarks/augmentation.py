@@ -1,11 +1,10 @@
-"""How fast are the article's augmentations: ImageDataGenerator, Keras's random layers, and ours?
+"""Images per second of the article's augmentation: ImageDataGenerator, Keras's random layers, ours.
 
     python -m benchmarks.augmentation
 
 All three get the same random X-rays and the ranges of ``systems.vgg16_transfer.augmentation`` in
-params.yaml; ours includes the draws and the composing of the matrices. They take turns, and the
-fastest call of each counts: what else the machine does slows all of them, and not alike. The
-first call is not timed.
+params.yaml; ours includes drawing and composing the matrices. They take turns, and the fastest call
+of each counts, because other work on the machine slows them unequally. The first call is not timed.
 """
 
 import argparse
@@ -17,14 +16,15 @@ import numpy as np
 from keras import layers
 from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
-from cxr import augment, device, params
+from cxr import augment, params
+from cxr.training import device
 
 SYSTEM = "vgg16_transfer"
 BATCH = 62
 
 
 def image_data_generator(images: np.ndarray, ranges: params.Augmentation) -> Callable[[], None]:
-    """What the published systems use: SciPy, image by image."""
+    """The published systems' augmentation: SciPy, image by image."""
     generator = ImageDataGenerator(
         rotation_range=ranges.rotation,
         width_shift_range=ranges.width_shift,
@@ -38,7 +38,7 @@ def image_data_generator(images: np.ndarray, ranges: params.Augmentation) -> Cal
 
 
 def random_layers(images: np.ndarray, ranges: params.Augmentation) -> Callable[[], None]:
-    """A chain of Keras's layers: each draws and interpolates for itself."""
+    """A chain of Keras's layers: each one draws and interpolates."""
     turn, shear = ranges.rotation / 360, ranges.shear / 360
     chain = keras.Sequential(
         [

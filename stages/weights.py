@@ -1,6 +1,6 @@
 """Put a system's initial weights into weights/<system>/: ImageNet, a file, or random ones.
 
-The one stage, beside download, that may need the network: training reads only what it leaves.
+Besides download, this is the only stage that may need a network: training reads its output.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Augmentation and damage: ImageDataGenerator's to the pixel, and the same each time."""
+"""Augmentation and perturbation: equal to ImageDataGenerator's, and reproducible."""
 
 import json
 
@@ -25,23 +25,23 @@ def row(**changes: float) -> np.ndarray:
 
 
 def smooth(side: int) -> np.ndarray:
-    """A picture without symmetry or edges, float32 [side, side, 1], about 0 to 255."""
+    """A image without symmetry or edges, float32 [side, side, 1], about 0 to 255."""
     y, x = np.mgrid[:side, :side] / side
-    picture = 128 + 60 * np.sin(3.1 * x + 1.7 * y) + 50 * np.cos(4.3 * y - 1.1 * x) + 15 * x
-    return picture[..., np.newaxis].astype("float32")
+    image = 128 + 60 * np.sin(3.1 * x + 1.7 * y) + 50 * np.cos(4.3 * y - 1.1 * x) + 15 * x
+    return image[..., np.newaxis].astype("float32")
 
 
-def generator_warps(picture: np.ndarray, draw: np.ndarray) -> np.ndarray:
-    """What ImageDataGenerator makes of a picture for one row of draws."""
+def by_generator(image: np.ndarray, draw: np.ndarray) -> np.ndarray:
+    """What ImageDataGenerator makes of a image for one row of draws."""
     named = dict(zip(augment.DRAWS, draw, strict=True))
     named["flip_horizontal"] = bool(named.pop("flip"))
-    return ImageDataGenerator(fill_mode="nearest").apply_transform(picture, named)
+    return ImageDataGenerator(fill_mode="nearest").apply_transform(image, named)
 
 
-def layer_warps(picture: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """What ours makes of a picture for each row of draws."""
-    given = augment.transforms(augment.matrices(draws, picture.shape[:2]))[:, :8]
-    batch = np.repeat(picture[np.newaxis], len(draws), axis=0)
+def by_layer(image: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """What ours makes of a image for each row of draws."""
+    given = augment.transforms(augment.matrices(draws, image.shape[:2]))[:, :8]
+    batch = np.repeat(image[np.newaxis], len(draws), axis=0)
     return keras.ops.convert_to_numpy(augment.AffineAugmentation()([batch, given]))
 
 
@@ -60,18 +60,18 @@ SIDES = [pytest.param(32, id="even side"), pytest.param(33, id="odd side")]
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("draws", ALONE)
 def test_each_map_alone_is_image_data_generators(draws, side):
-    picture = smooth(side)
-    expected = generator_warps(picture, draws[0])
-    assert np.abs(expected - picture).max() > 5  # the map does something
-    np.testing.assert_allclose(layer_warps(picture, draws)[0], expected, atol=0.02)
+    image = smooth(side)
+    expected = by_generator(image, draws[0])
+    assert np.abs(expected - image).max() > 5  # the map does something
+    np.testing.assert_allclose(by_layer(image, draws)[0], expected, atol=0.02)
 
 
 @pytest.mark.parametrize("side", SIDES)
 def test_maps_together_are_image_data_generators(side):
-    picture = smooth(side)
+    image = smooth(side)
     draws = augment.draw(WILD, (side, side), 60, 0, "train", 0, 0)
-    expected = np.stack([generator_warps(picture, draw) for draw in draws])
-    np.testing.assert_allclose(layer_warps(picture, draws), expected, atol=0.02)
+    expected = np.stack([by_generator(image, draw) for draw in draws])
+    np.testing.assert_allclose(by_layer(image, draws), expected, atol=0.02)
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -89,7 +89,7 @@ def test_the_matrix_is_the_one_that_image_data_generator_gives_scipy(side, monke
     draws[:, augment.DRAWS.index("flip")] = 0  # its flip is no part of the matrix
     ours = augment.matrices(draws, (side, side))
     for draw in draws:
-        generator_warps(smooth(side), draw)
+        by_generator(smooth(side), draw)
     assert len(given) == len(draws)
     # SciPy's axes are (row, column), ours (x, y).
     theirs = np.stack([matrix[::-1, ::-1] for matrix, _ in given])
@@ -109,22 +109,22 @@ def test_a_point_lands_where_the_formula_written_out_says():
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_the_identity_leaves_pixels_as_they_are(dtype):
-    picture = np.random.default_rng(0).integers(0, 256, (31, 20, 1)).astype(dtype)
-    np.testing.assert_array_equal(layer_warps(picture, row())[0], picture.astype("float32"))
+    image = np.random.default_rng(0).integers(0, 256, (31, 20, 1)).astype(dtype)
+    np.testing.assert_array_equal(by_layer(image, row())[0], image.astype("float32"))
 
 
 def test_each_image_of_a_batch_gets_its_own_map_and_channels_get_the_same():
-    picture = np.repeat(smooth(12), 3, axis=-1)
-    still, moved = layer_warps(picture, np.concatenate([row(), row(tx=3.0)]))
-    np.testing.assert_array_equal(still, picture)
-    np.testing.assert_allclose(moved[:, :-3], picture[:, 3:], atol=1e-3)
-    np.testing.assert_allclose(moved[:, -3:], np.repeat(picture[:, -1:], 3, 1), atol=1e-3)
+    image = np.repeat(smooth(12), 3, axis=-1)
+    still, moved = by_layer(image, np.concatenate([row(), row(tx=3.0)]))
+    np.testing.assert_array_equal(still, image)
+    np.testing.assert_allclose(moved[:, :-3], image[:, 3:], atol=1e-3)
+    np.testing.assert_allclose(moved[:, -3:], np.repeat(image[:, -1:], 3, 1), atol=1e-3)
 
 
 def test_one_pixel_survives_any_map():
     pixel = np.full((1, 1, 1), 77, "float32")
     draws = augment.draw(WILD, (1, 1), 5, 0)
-    np.testing.assert_allclose(layer_warps(pixel, draws), np.full((5, 1, 1, 1), 77))
+    np.testing.assert_allclose(by_layer(pixel, draws), np.full((5, 1, 1, 1), 77))
 
 
 def test_draws_fill_their_ranges_and_stay_in_them():
@@ -208,7 +208,7 @@ def undone(maps: np.ndarray, shape: tuple[int, int]) -> dict[str, np.ndarray]:
 
 
 def perturbed(*ids: str, seed: int = 0, **changes: object) -> np.ndarray:
-    """Transforms [n, 10] of the films of these ids, 32 x 32."""
+    """Transforms [n, 10] of the images with these ids, 32 x 32."""
     settings = PERTURBATION.model_copy(update=changes)
     return augment.transforms(*augment.perturbations(settings, (32, 32), ids, seed))
 
@@ -216,10 +216,10 @@ def perturbed(*ids: str, seed: int = 0, **changes: object) -> np.ndarray:
 class TestPerturbations:
     @pytest.mark.parametrize(
         "ids",
-        [["b"], ["c", "b", "a"], ["x", "b", "y", "b"], [f"film {n}" for n in range(99)] + ["b"]],
+        [["b"], ["c", "b", "a"], ["x", "b", "y", "b"], [f"image {n}" for n in range(99)] + ["b"]],
         ids=["alone", "in another order", "among others", "last of a hundred"],
     )
-    def test_a_film_is_damaged_alike_whatever_stands_beside_it(self, ids):
+    def test_an_images_perturbation_does_not_depend_on_the_other_images(self, ids):
         expected = perturbed("a", "b", "c")[1]
         for place in np.flatnonzero(np.array(ids) == "b"):
             np.testing.assert_array_equal(perturbed(*ids)[place], expected)
@@ -228,11 +228,11 @@ class TestPerturbations:
         ("name", "seed"),
         [pytest.param("b", 1, id="with another seed"), pytest.param("c", 0, id="of another id")],
     )
-    def test_a_film_is_damaged_otherwise(self, name, seed):
+    def test_another_id_or_seed_gives_another_perturbation(self, name, seed):
         differs = (perturbed(name, seed=seed) != perturbed("b", seed=0))[0]
         assert differs.tolist() == [True] * 6 + [False] * 2 + [True] * 2  # a map's last row is 0, 0
 
-    def test_a_film_is_damaged_alike_at_every_size(self):
+    def test_an_images_perturbation_is_the_same_at_every_size(self):
         (small, small_tones), (great, great_tones) = (
             augment.perturbations(PERTURBATION, shape, ["a", "b", "c"], 0)
             for shape in [(33, 20), (224, 224)]
@@ -243,7 +243,7 @@ class TestPerturbations:
         np.testing.assert_array_equal(great_tones, small_tones)
 
     def test_draws_fill_their_ranges_and_stay_in_them(self):
-        ids = [f"film {n}" for n in range(2000)]
+        ids = [f"image {n}" for n in range(2000)]
         maps, tones = augment.perturbations(PERTURBATION, (32, 40), ids, 0)
         assert maps.dtype == tones.dtype == np.float64
         drawn = undone(maps, (32, 40)) | {"channel shift": tones[:, 0], "brightness": tones[:, 1]}
@@ -264,19 +264,19 @@ class TestPerturbations:
         correlations = np.corrcoef(list(drawn.values())) - np.eye(len(drawn))
         assert np.abs(correlations).max() < 0.1  # no two of them share a draw
 
-    def test_ranges_of_zero_leave_films_as_they_are(self):
+    def test_ranges_of_zero_change_nothing(self):
         still = perturbed(
             *"abcdefgh", rotation=0, shear=0, zoom=0, horizontal_flip=False,
             channel_shift=0, brightness=(1, 1),
         )  # fmt: skip
         np.testing.assert_allclose(still, np.tile([1, 0, 0, 0, 1, 0, 0, 0, 0, 1], (8, 1)))
 
-    def test_a_damaged_film_is_image_data_generators(self):
-        picture, ids = smooth(32), [f"film {n}" for n in range(40)]
+    def test_a_perturbed_image_is_image_data_generators(self):
+        image, ids = smooth(32), [f"image {n}" for n in range(40)]
         maps, tones = augment.perturbations(
             PERTURBATION.model_copy(update={"shear": 25.0, "channel_shift": 30.0}), (32, 32), ids, 0
         )
-        batch = np.repeat(picture[np.newaxis], len(ids), axis=0)
+        batch = np.repeat(image[np.newaxis], len(ids), axis=0)
         ours = keras.ops.convert_to_numpy(
             augment.transform_images(batch, augment.transforms(maps, tones))
         )
@@ -285,7 +285,7 @@ class TestPerturbations:
             settings = {name: values[n] for name, values in drawn.items()}
             settings["flip_horizontal"] = bool(settings.pop("flip"))
             theirs = ImageDataGenerator(fill_mode="nearest").apply_transform(
-                picture, settings | {"channel_shift_intensity": shift, "brightness": brightness}
+                image, settings | {"channel_shift_intensity": shift, "brightness": brightness}
             )
             too_bright = ours[n] - theirs
             assert too_bright.min() > -0.05
@@ -315,21 +315,21 @@ class TestToneAugmentation:
     )
     def test_is_image_data_generators(self, shift, brightness, channels):
         # Neither black nor white, and no channel like another: a shift stops at the least and the
-        # greatest of the whole picture.
-        picture = np.random.default_rng(0).integers(60, 200, (16, 16, channels))
-        picture = (picture - 20 * np.arange(channels)).astype("float32")
+        # greatest of the whole image.
+        image = np.random.default_rng(0).integers(60, 200, (16, 16, channels))
+        image = (image - 20 * np.arange(channels)).astype("float32")
         theirs = ImageDataGenerator().apply_transform(
-            picture, {"channel_shift_intensity": shift, "brightness": brightness}
+            image, {"channel_shift_intensity": shift, "brightness": brightness}
         )
-        too_bright = toned(picture[np.newaxis], (shift, brightness))[0] - theirs
+        too_bright = toned(image[np.newaxis], (shift, brightness))[0] - theirs
         assert too_bright.min() > -0.001
         assert too_bright.max() < rounding_of(brightness) + 0.001
 
     @pytest.mark.parametrize("shift", [0.9, -0.9, 60.0, -60.0])
     def test_shifts_to_the_bit_as_image_data_generator(self, shift):
-        picture = np.random.default_rng(0).integers(40, 200, (16, 16, 1)).astype("float32")
-        theirs = ImageDataGenerator().apply_transform(picture, {"channel_shift_intensity": shift})
-        np.testing.assert_array_equal(toned(picture[np.newaxis], (shift, 1))[0], theirs)
+        image = np.random.default_rng(0).integers(40, 200, (16, 16, 1)).astype("float32")
+        theirs = ImageDataGenerator().apply_transform(image, {"channel_shift_intensity": shift})
+        np.testing.assert_array_equal(toned(image[np.newaxis], (shift, 1))[0], theirs)
 
     def test_of_nothing_changes_nothing(self):
         pictures = np.random.default_rng(0).uniform(0, 255, (3, 9, 7, 1)).astype("float32")
@@ -344,8 +344,8 @@ class TestToneAugmentation:
     @pytest.mark.parametrize("shift", [-255, 0, 255])
     @pytest.mark.parametrize("brightness", [0, 1, 100])
     def test_stays_within_black_and_white(self, shift, brightness):
-        picture = np.arange(256).reshape(1, 16, 16, 1)
-        found = toned(picture, (shift, brightness))
+        image = np.arange(256).reshape(1, 16, 16, 1)
+        found = toned(image, (shift, brightness))
         assert found.min() >= 0 and found.max() <= 255
 
     def test_of_one_pixel_is_its_brightness_alone(self):
@@ -376,12 +376,12 @@ def test_a_layer_keeps_float32_under_mixed_bfloat16(kind, dtype, nothing):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        picture = np.full((1, 4, 4, 1), 201, dtype)  # bfloat16 has 200 and 202 alone
-        changed = kind()([picture, np.array([nothing], "float32")])
+        image = np.full((1, 4, 4, 1), 201, dtype)  # bfloat16 has 200 and 202 alone
+        changed = kind()([image, np.array([nothing], "float32")])
     finally:
         keras.config.set_dtype_policy(before)
     assert keras.backend.standardize_dtype(changed.dtype) == "float32"
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(changed), picture)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(changed), image)
 
 
 def test_transforms_are_eight_numbers_of_the_map_and_two_of_the_tone():

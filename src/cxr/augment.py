@@ -1,14 +1,14 @@
-"""Random affine augmentation, and the perturbation that stands for a second hospital's films.
+"""Random affine augmentation, and the perturbation that stands for a second hospital.
 
-ImageDataGenerator, which the published systems use, interpolates image by image on the CPU; a chain
-of Keras's random layers interpolates once a layer. Here rotation, shift, shear, zoom and flip are
-composed into one matrix first, on the host, and the grey X-ray is interpolated once. On two cores
-at 224 x 224 that is 7 times as fast as ImageDataGenerator on RGB, and 12 times as fast as the
-layers (``python -m benchmarks.augmentation``).
+ImageDataGenerator, which the published systems use, interpolates image by image on the CPU. A chain
+of Keras's random layers interpolates once per layer. Here rotation, shift, shear, zoom and flip are
+composed into one matrix on the host, and the grey image is interpolated once. On two cores at
+224 x 224 this is 7 times as fast as ImageDataGenerator on RGB, and 12 times as fast as the layers
+(``python -m benchmarks.augmentation``).
 
-The draws of the augmentation come from (seed, phase, epoch, step) and from nothing else, so that a
-batch can be drawn again, in any order and on any backend. Those of the perturbation come from
-(seed, id of the image): a film is damaged in the same way each time it is looked at.
+Augmentation is drawn from (seed, phase, epoch, step) alone, so any batch can be drawn again, in any
+order and on any backend. A perturbation is drawn from (seed, id of the image): an image always gets
+the same one.
 """
 
 from collections.abc import Iterable
@@ -21,8 +21,8 @@ from keras import ops
 from cxr import params, seeding
 
 DRAWS = ("theta", "tx", "ty", "shear", "zx", "zy", "flip")
-AS_FLOAT = "as_float"  # the layer that makes floats of raw pixels; transforms come after it
-TRANSFORM = 10  # numbers that tell the layers what to do to an image: 8 of the map, 2 of the tone
+AS_FLOAT = "as_float"  # the layer that converts raw pixels to float; transforms come after it
+TRANSFORM = 10  # numbers per image: 8 of the affine map, 2 of the tone
 
 
 def draw(
@@ -36,10 +36,10 @@ def draw(
 
     Args:
         settings: the ranges.
-        shape: height and width of the images in pixels, which shifts are parts of.
+        shape: height and width of the images in pixels; shifts are fractions of them.
         count: how many images.
         seed: ``seed`` of params.yaml.
-        *purpose: what the draws are for: phase, epoch, step.
+        *purpose: of the draws: phase, epoch, step.
 
     Returns:
         float64 [count, 7], the columns of :data:`DRAWS`: rotation in degrees; shifts along x and y
@@ -57,17 +57,17 @@ def draw(
 def perturbations(
     settings: params.Perturbation, shape: tuple[int, int], ids: Iterable[str], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the damage of each film: an affine map, a shift of its grey values, its brightness.
+    """Draw the perturbation of each image: an affine map, a shift of its grey values, a brightness.
 
     Args:
         settings: the ranges.
         shape: height and width of the images in pixels.
-        ids: of n images; the same id gets the same damage, whatever the others are.
+        ids: of n images. An id always gets the same perturbation, whatever the other ids are.
         seed: ``seed`` of params.yaml.
 
     Returns:
         Maps float64 [n, 3, 3], see :func:`matrices`; and tones float64 [n, 2], see
-        :class:`ToneAugmentation`: what is added, in grey values of 255, and the factor after it.
+        :class:`ToneAugmentation`: an offset in grey values of 255, and then a factor.
     """
     count = len(DRAWS) + 2
     unit = np.stack([seeding.generator(seed, "perturb", str(name)).random(count) for name in ids])
@@ -120,7 +120,7 @@ def transforms(matrices: np.ndarray, tones: np.ndarray | None = None) -> np.ndar
 
 
 def transform_images(images: Any, transforms: Any) -> Any:
-    """Do to images, arrays or tensors of a model, what their transforms say.
+    """Apply an affine map and a tone to each image, given as arrays or as a model's tensors.
 
     Args:
         images: [batch, height, width, channels], grey values 0 to 255, any dtype.
@@ -134,13 +134,13 @@ def transform_images(images: Any, transforms: Any) -> Any:
 
 
 def with_transforms(model: keras.Model) -> keras.Model:
-    """Return a model that augments or perturbs and then does what ``model`` does.
+    """Return a model that transforms the images (augments or perturbs) before ``model``.
 
-    It shares the weights; ``model`` itself stays made of Keras's own layers, and is what gets
-    saved and served.
+    It shares the weights of ``model``, which has only Keras's own layers and is the one to save and
+    to serve.
 
     Args:
-        model: takes uint8 [batch, size, size, 1]; has a layer :data:`AS_FLOAT`.
+        model: takes uint8 [batch, size, size, 1], and has a layer :data:`AS_FLOAT`.
 
     Returns:
         A model of two inputs: the X-rays uint8 [batch, size, size, 1], and transforms float32
@@ -148,22 +148,22 @@ def with_transforms(model: keras.Model) -> keras.Model:
     """
     image = keras.Input(model.input_shape[1:], dtype="uint8", name="xray")
     transform = keras.Input((TRANSFORM,), dtype="float32", name="transform")
-    # Behind AS_FLOAT: a model with a uint8 input would truncate the transformed pixels.
-    behind = keras.Model(model.get_layer(AS_FLOAT).output, model.output, name=model.name)
-    return keras.Model([image, transform], behind(transform_images(image, transform)))
+    # After AS_FLOAT, because a uint8 input would truncate the transformed pixels.
+    rest = keras.Model(model.get_layer(AS_FLOAT).output, model.output, name=model.name)
+    return keras.Model([image, transform], rest(transform_images(image, transform)))
 
 
 @keras.saving.register_keras_serializable(package="cxr")
 class AffineAugmentation(keras.layers.Layer):
-    """Map each image of a batch by an affine map of its own; the fill mode is nearest.
+    """Apply an affine map to each image of a batch; the fill mode is nearest.
 
     Call arguments:
         inputs: a pair: images [batch, height, width, channels], any dtype, and transforms
             float32 [batch, 8], the first eight columns of :func:`transforms`.
 
     Returns:
-        Images of the same shape, float32 whatever the policy: bfloat16 would round pixels before
-        the backbone has seen them.
+        Images of the same shape, always float32: bfloat16 would round the pixels before they
+        reach the backbone.
 
     Example:
         >>> settings = params.load().systems["vgg16_transfer"].augmentation
@@ -173,7 +173,7 @@ class AffineAugmentation(keras.layers.Layer):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32"} | kwargs)
-        # TensorFlow's kernel for the map is not one that XLA can compile; JAX's is.
+        # XLA cannot compile TensorFlow's kernel of the map; it can compile JAX's.
         self.supports_jit = keras.backend.backend() != "tensorflow"
 
     def call(self, inputs: tuple[Any, Any]) -> Any:
@@ -194,15 +194,15 @@ class AffineAugmentation(keras.layers.Layer):
 class ToneAugmentation(keras.layers.Layer):
     """Shift the grey values of each image of a batch, then multiply them by its brightness.
 
-    As ImageDataGenerator does before it rescales, without its rounding to whole grey values: the
-    shifted values stay between the image's own least and greatest, the product between 0 and 255.
+    This is ImageDataGenerator's order, without its rounding to whole grey values. Shifted values
+    are clipped to the image's own range, and products to 0 to 255.
 
     Call arguments:
         inputs: a pair: images [batch, height, width, channels], 0 to 255, and tones [batch, 2]:
-            what is added, in grey values, and the factor after it. (0, 1) changes nothing.
+            an offset in grey values, and then a factor. (0, 1) changes nothing.
 
     Returns:
-        Images of the same shape, float32 whatever the policy.
+        Images of the same shape, always float32.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -222,7 +222,7 @@ class ToneAugmentation(keras.layers.Layer):
 
 
 def _ranged(unit: np.ndarray, settings: params.Augmentation, shape: tuple[int, int]) -> np.ndarray:
-    """Stretch draws between 0 and 1 [count, 7 or more] to the ranges of :data:`DRAWS`."""
+    """Scale draws from 0 to 1 [count, 7 or more] to the ranges of :data:`DRAWS`."""
     height, width = shape
     zoom = settings.zoom
     low_high = np.array(

@@ -1,7 +1,7 @@
-"""Random draws that depend on what they are for, and on nothing that ran before.
+"""Random draws that depend on the seed and their purpose alone.
 
-Global generators carry hidden state: a resumed run, another thread order or one more draw
-somewhere gives other numbers. Here every draw is derived from the seed and its purpose, such as
+Global generators have hidden state: after a resumed run, another order of threads or one more draw
+elsewhere they give other numbers. Here every draw derives from the seed and its purpose, such as
 ``generator(seed, "augment", epoch, step)``.
 """
 
@@ -15,7 +15,7 @@ def generator(seed: int, *purpose: str | int) -> np.random.Generator:
 
     Args:
         seed: ``seed`` of params.yaml, 0 or more.
-        *purpose: names and counters that say what the draws are for.
+        *purpose: names and counters that identify the draws.
 
     Returns:
         A NumPy generator: the same for the same arguments, independent of all others.
@@ -24,7 +24,7 @@ def generator(seed: int, *purpose: str | int) -> np.random.Generator:
 
 
 def derive(seed: int, *purpose: str | int) -> int:
-    """Return an integer seed in [0, 2**31) for a library that wants one (Keras)."""
+    """Return an integer seed in [0, 2**31) for a library that needs one (Keras)."""
     return int(generator(seed, *purpose).integers(2**31))
 
 

@@ -178,14 +178,16 @@ backbones.get(params.load().systems["resnet18_fc"]).apply(None)
 
 def test_an_unknown_backbone_is_refused():
     with pytest.raises(
-        InputError, match=r"no backbone 'vgg61': there are vgg16, mobilenet_v2, res"
+        InputError, match=r"no backbone 'vgg61': give one of vgg16, mobilenet_v2, res"
     ):
         backbones.get(vgg16(backbone="vgg61"))
 
 
 def test_too_small_images_are_refused():
     assert backbones.get(vgg16(image_size=32)) is backbones.BACKBONES["vgg16"]
-    with pytest.raises(InputError, match=r"image_size is 31; backbone vgg16 takes 32 x 32"):
+    with pytest.raises(
+        InputError, match=r"image_size is 31; backbone vgg16 needs at least 32 x 32"
+    ):
         backbones.get(vgg16(image_size=31))
 
 

@@ -1,4 +1,4 @@
-"""Freezing: the published counts, what a phase may change, and where a network is cut."""
+"""Freezing: the published counts, what a phase may change, and the feature extractor."""
 
 import keras
 import numpy as np
@@ -56,8 +56,8 @@ class TestCounts:
         inputs = 7 * 7 * 512  # 224 / 2^5 = 7
         total = sum(blocks) + (inputs * 512 + 512) + (512 * 64 + 64) + (64 + 1)
         frozen = sum(blocks[:freeze_blocks])
-        waiting = vgg16(phases={"train": phase("above_freeze_blocks")})
-        told = waiting.with_frozen_blocks(freeze_blocks, 5)
+        published = vgg16(phases={"train": phase("above_freeze_blocks")})
+        told = freezing.resolve(published, freeze_blocks)
         freezing.set_trainable(article, told, told.phases["train"])
         assert freezing.parameter_counts(article) == {
             "total": total,
@@ -118,7 +118,7 @@ class TestCounts:
     )
     def test_are_those_of_every_published_phase(self, settings, name, expected):
         freeze_blocks = 4 if name == "vgg16_transfer" else None
-        published = settings.system(name).with_frozen_blocks(freeze_blocks, 5)
+        published = freezing.resolve(settings.system(name), freeze_blocks)
         total, trainable = expected
         model, found = network.build(published), {}
         for name, rules in published.phases.items():
@@ -130,7 +130,7 @@ class TestCounts:
         }
 
 
-class TestSplit:
+class TestFeatureExtractor:
     @pytest.mark.parametrize(
         ("settings", "rule", "last"),
         [
@@ -149,7 +149,7 @@ class TestSplit:
             ),
         ],
     )
-    def test_cuts_where_training_begins(self, settings, rule, last):
+    def test_ends_where_training_begins(self, settings, rule, last):
         model = network.build(settings)
         freezing.set_trainable(model, settings, phase(rule))
         whole = network.with_head_output(model)
@@ -284,14 +284,14 @@ class TestSetTrainable:
     @pytest.mark.parametrize(
         ("rule", "message"),
         [
-            (params.Blocks(blocks=(1, 5)), "block 5; backbone cnn has 4 blocks"),
-            (params.FromLayer(from_layer=13), "layer 13; backbone cnn has 12 layers"),
-            (params.Last(last=19), "layer 19; backbone cnn has 18 layers"),
+            (params.Blocks(blocks=(1, 5)), "block 5, but backbone cnn has 4 blocks"),
+            (params.FromLayer(from_layer=13), "layer 13, but backbone cnn has 12 layers"),
+            (params.Last(last=19), "layer 19, but backbone cnn has 18 layers"),
         ],
         ids=["block", "from_layer", "last"],
     )
     def test_refuses_what_is_not_there(self, norms, rule, message):
-        with pytest.raises(InputError, match=f"trainable asks for {message}"):
+        with pytest.raises(InputError, match=f"trainable names {message}"):
             freezing.set_trainable(norms, cnn(), phase(rule))
 
     def test_refuses_a_rule_that_was_not_replaced(self, norms):

@@ -161,16 +161,18 @@ class TestRefused:
         x = keras.layers.Conv2D(2, 3, name="block7_conv1")(x)
         path = write(tmp_path / name, keras.Model(image, x))
         message = refuse(path)
-        assert f"weights {path} are of another architecture" in message
+        assert f"weights {path} do not fit the backbone" in message
         assert "lacks block2_conv1" in message
-        assert "has besides block7_conv1" in message
-        assert "has block1_conv1 as [(5, 5, 3, 4), (4,)] instead of [(3, 3, 3, 4), (4,)]" in message
+        assert "also has block7_conv1" in message
+        assert (
+            "has block1_conv1 with [(5, 5, 3, 4), (4,)] instead of [(3, 3, 3, 4), (4,)]" in message
+        )
 
     def test_a_classifier_around_the_backbone(self, source, refuse, tmp_path):
         top = keras.layers.Dense(2, name="predictions")(source.output)
         path = write_keras3(tmp_path / "top.weights.h5", keras.Model(source.input, top))
         message = refuse(path)
-        assert "has besides predictions" in message
+        assert "also has predictions" in message
         assert "lacks" not in message
 
     def test_a_smaller_net_names_three_layers_and_counts_the_rest(self, source, refuse, tmp_path):
@@ -178,7 +180,7 @@ class TestRefused:
         changes = {"backbone": "vgg16", "image_size": 32}
         message = refuse(path, **changes)
         assert "lacks block1_conv2, block2_conv2, block3_conv1 and 8 more" in message
-        assert "has block1_conv1 as [(3, 3, 3, 4), (4,)]" in message
+        assert "has block1_conv1 with [(3, 3, 3, 4), (4,)]" in message
 
     @pytest.fixture(scope="class")
     def mobilenet(self, keras_own):
@@ -191,14 +193,14 @@ class TestRefused:
             {"block_7_project": "block_7_projection"}.get(n, n): a for n, a in arrays.items()
         }
         with pytest.raises(
-            InputError, match=r"it lacks block_7_project, has besides block_7_projection$"
+            InputError, match=r"the file lacks block_7_project, also has block_7_projection$"
         ):
             weights.check(renamed, model, "mine.h5")
 
     def test_a_layer_that_is_missing(self, mobilenet):
         model, arrays = mobilenet
         fewer = {name: held for name, held in arrays.items() if name != "bn_Conv1"}
-        with pytest.raises(InputError, match=r"it lacks bn_Conv1$"):
+        with pytest.raises(InputError, match=r"the file lacks bn_Conv1$"):
             weights.check(fewer, model, "mine.h5")
 
     def test_a_missing_file(self, refuse, tmp_path):
@@ -322,7 +324,7 @@ class TestImageNet:
         assert_same(weights.initial(folder), arrays_of(source))
 
     def test_there_is_none_for_the_small_cnn(self, folder):
-        with pytest.raises(InputError, match="there are no ImageNet weights of cnn: give a path"):
+        with pytest.raises(InputError, match="there are no ImageNet weights for cnn: give a path"):
             weights.resolve(system(backbone="cnn", weights="imagenet", image_size=46), folder)
 
 

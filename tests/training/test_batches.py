@@ -1,11 +1,13 @@
 """Batches: every image where it belongs, with its label, in an order that the seed decides."""
 
+import tracemalloc
+
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import augment, params
+from cxr import augment, params, seeding
 from cxr.data.cache import open_cache
 from cxr.errors import InputError
 from cxr.training import batches
@@ -16,16 +18,18 @@ COUNT = 23
 IMAGES = np.broadcast_to(np.arange(COUNT, dtype="uint8")[:, None, None], (COUNT, 6, 6)).copy()
 LABELS = np.arange(COUNT) % 3 // 2
 TRAIN = np.array([row for row in range(COUNT) if row % 4])  # 17 rows; the rest is val or test
-INDEX = pd.DataFrame({"id": [f"film {row}" for row in range(COUNT)]})
-DAMAGE = batches.perturbations(PERTURBATION, IMAGES, INDEX, 0)
+INDEX = pd.DataFrame({"id": [f"image {row}" for row in range(COUNT)]})
+PERTURBATIONS = batches.perturbations(PERTURBATION, IMAGES, INDEX, 0)
 
 
 def shuffled(
-    augmentation=None, seed=0, phase="train", epoch=0, size=5, damage=None, steps=None
+    augmentation=None, seed=0, phase="train", epoch=0, size=5, perturbations=None, steps=None
 ) -> batches.Shuffled:
-    return batches.Shuffled(
-        IMAGES, LABELS, TRAIN, size, damage, augmentation, steps, seed, phase, epoch
+    dataset = batches.Shuffled(
+        IMAGES, LABELS, TRAIN, size, perturbations, augmentation, steps, seed, phase
     )
+    dataset.start_epoch(epoch)
+    return dataset
 
 
 def rows_in(batch) -> list[int]:
@@ -111,12 +115,24 @@ class TestShuffled:
     def test_takes_a_new_order_each_epoch_and_comes_back_to_the_old_one(self):
         dataset = shuffled(AUGMENTATION)
         first, maps = order_of(dataset), dataset.matrices(0, 5)
-        dataset.on_epoch_end()
+        dataset.start_epoch(1)
         assert order_of(dataset) != first
         assert not np.any(dataset.matrices(0, 5)[:, :2] == maps[:, :2])
-        began_later = shuffled(AUGMENTATION, epoch=1)
-        assert order_of(began_later) == order_of(dataset)
-        np.testing.assert_array_equal(began_later.matrices(0, 5), dataset.matrices(0, 5))
+        dataset.start_epoch(0)
+        assert order_of(dataset) == first
+        np.testing.assert_array_equal(dataset.matrices(0, 5), maps)
+
+    def test_shuffles_once_an_epoch(self, monkeypatch):
+        drawn, real = [], seeding.generator
+
+        def listen(*purpose):
+            drawn.append(purpose)
+            return real(*purpose)
+
+        monkeypatch.setattr(seeding, "generator", listen)
+        dataset = shuffled(epoch=7)
+        order_of(dataset)
+        assert drawn == [(0, "order", "train", 0), (0, "order", "train", 7)]
 
     def test_gives_the_same_whatever_order_it_is_asked_in(self):
         forwards, backwards = shuffled(AUGMENTATION), shuffled(AUGMENTATION)
@@ -138,7 +154,7 @@ class TestShuffled:
             shuffled(size=18)
 
     @pytest.mark.parametrize("steps", [1, 2, 3])
-    def test_of_fewer_steps_is_the_begin_of_the_epoch(self, steps):
+    def test_of_fewer_steps_is_the_beginning_of_the_epoch(self, steps):
         assert len(shuffled(steps=steps)) == steps
         assert order_of(shuffled(steps=steps)) == order_of(shuffled())[: 5 * steps]
 
@@ -156,65 +172,68 @@ class TestShuffled:
         assert str(stop.value) == expected
 
 
-class TestDamage:
+class TestPerturbations:
     def test_is_an_images_whatever_row_it_stands_in(self):
         turned = batches.perturbations(PERTURBATION, IMAGES, INDEX[::-1].reset_index(drop=True), 0)
-        for of_all, of_all_turned in zip(DAMAGE, turned, strict=True):
+        for of_all, of_all_turned in zip(PERTURBATIONS, turned, strict=True):
             np.testing.assert_array_equal(of_all_turned[::-1], of_all)
             assert len(np.unique(of_all.reshape(COUNT, -1), axis=0)) == COUNT
 
     @pytest.mark.parametrize(
         "dataset",
         [
-            pytest.param(batches.Ordered(IMAGES, LABELS, TRAIN[::-1], 5, DAMAGE), id="ordered"),
-            pytest.param(shuffled(damage=DAMAGE), id="shuffled"),
+            pytest.param(
+                batches.Ordered(IMAGES, LABELS, TRAIN[::-1], 5, PERTURBATIONS), id="ordered"
+            ),
+            pytest.param(shuffled(perturbations=PERTURBATIONS), id="shuffled"),
         ],
     )
     def test_goes_with_its_image(self, dataset):
-        """The images themselves stay whole: the model damages them."""
+        """The images stay as they are: the model perturbs them."""
         for step in range(len(dataset)):
             (images, transforms), labels = dataset[step]
             rows = rows_in(dataset[step])
             assert images.dtype == np.uint8
             assert labels[:, 0].tolist() == LABELS[rows].tolist()
-            expected = augment.transforms(*(of_all[rows] for of_all in DAMAGE))
+            expected = augment.transforms(*(of_all[rows] for of_all in PERTURBATIONS))
             np.testing.assert_array_equal(transforms, expected)
 
     def test_stays_the_same_each_epoch(self):
         by_row = {}
         for epoch in range(3):
-            dataset = shuffled(damage=DAMAGE, epoch=epoch)
+            dataset = shuffled(perturbations=PERTURBATIONS, epoch=epoch)
             for row, transform in zip(rows_in(dataset[0]), dataset[0][0][1], strict=True):
                 assert by_row.setdefault(row, transform.tolist()) == transform.tolist()
         assert len(by_row) < 15  # some rows have been seen twice
 
     def test_comes_before_the_augmentation(self):
-        """Films come damaged, and are then augmented; here in one go, there in two."""
+        """Perturbed, then augmented: in one interpolation by the batch, in two by this test."""
         side, count = 64, 8
         y, x = np.mgrid[:side, :side] / side
-        film = 128 + 50 * np.sin(3 * x + 2 * y) + 50 * np.cos(4 * y - x)
-        films = np.repeat(film[np.newaxis].round().astype("uint8"), count, axis=0)
+        image = 128 + 50 * np.sin(3 * x + 2 * y) + 50 * np.cos(4 * y - x)
+        images = np.repeat(image[np.newaxis].round().astype("uint8"), count, axis=0)
         ranges = params.Augmentation(
             rotation=40, width_shift=0.2, height_shift=0.1, shear=5, zoom=0.3, horizontal_flip=True
         )
-        damage = batches.perturbations(PERTURBATION, films, INDEX[:count], 0)
+        perturbations = batches.perturbations(PERTURBATION, images, INDEX[:count], 0)
         dataset = batches.Shuffled(
-            films, LABELS, np.arange(count), count, damage, ranges, None, 0, "perturbed", 1
+            images, LABELS, np.arange(count), count, perturbations, ranges, None, 0, "perturbed"
         )
         rows, (inputs, _) = dataset.rows_of(0), dataset[0]
-        augmenting, damaging = dataset.matrices(0, count), damage[0][rows]
-        in_one_go = np.asarray(augment.transform_images(*inputs))
-        damaged = augment.transform_images(inputs[0], augment.transforms(damaging, damage[1][rows]))
-        in_two = np.asarray(augment.transform_images(damaged, augment.transforms(augmenting)))
+        augmenting, perturbing = dataset.matrices(0, count), perturbations[0][rows]
+        at_once = np.asarray(augment.transform_images(*inputs))
+        tones = perturbations[1][rows]
+        perturbed = augment.transform_images(inputs[0], augment.transforms(perturbing, tones))
+        in_two = np.asarray(augment.transform_images(perturbed, augment.transforms(augmenting)))
 
-        # Where a way leads over the edge, the two fill in other pixels.
+        # Where a map leads over the edge, the two fill in other pixels.
         outputs = np.stack([*np.meshgrid(range(side), range(side)), np.ones((side, side))], -1)
         once = np.einsum("nij,hwj->nhwi", augmenting, outputs)
-        twice = np.einsum("nij,nhwj->nhwi", damaging, once)
+        twice = np.einsum("nij,nhwj->nhwi", perturbing, once)
         inside = ((np.stack([once, twice])[..., :2] // (side - 1)) == 0).all(axis=(0, -1))
         assert inside.mean() > 0.4
-        assert np.abs(in_one_go - in_two)[inside].max() < 3  # of 255; interpolated twice
-        exchanged = augment.transforms(augmenting @ damaging, damage[1][rows])
+        assert np.abs(at_once - in_two)[inside].max() < 3  # of 255; interpolated twice
+        exchanged = augment.transforms(augmenting @ perturbing, tones)
         assert (
             np.abs(np.asarray(augment.transform_images(inputs[0], exchanged)) - in_two)[
                 inside
@@ -256,10 +275,10 @@ class TestOpenCache:
 
 
 class TestPredict:
-    """A model whose output is the grey value of its films, and with it their rows."""
+    """The model returns the grey value of each image, and so its row."""
 
     @staticmethod
-    def model(seen: list, warped: bool = False) -> keras.Model:
+    def model(seen: list, with_transforms: bool = False) -> keras.Model:
         class Spy(keras.layers.Layer):
             def call(self, images):
                 seen.append(images.shape[0])
@@ -267,26 +286,38 @@ class TestPredict:
 
         image = keras.Input((6, 6, 1), dtype="uint8")
         transform = keras.Input((augment.TRANSFORM,), dtype="float32")
-        if not warped:
+        if not with_transforms:
             return keras.Model(image, Spy()(image))
         return keras.Model([image, transform], Spy()(augment.transform_images(image, transform)))
 
     @pytest.mark.parametrize("size", [4, 6, 17, 64])
-    def test_gives_the_rows_in_their_order_in_batches_of_one_size(self, size, monkeypatch):
-        monkeypatch.setattr(batches, "BATCH", size)
+    def test_gives_the_rows_in_their_order_in_batches_of_one_size(self, size):
         seen: list = []
         model = self.model(seen)
-        given = batches.predict(model, IMAGES, TRAIN[::-1], 64)
+        given = batches.predict(model, IMAGES, TRAIN[::-1], size)
         assert (given.dtype, given[:, 0].tolist()) == (np.float32, TRAIN[::-1].tolist())
-        batches.predict(model, IMAGES, TRAIN[:3], 64)
+        batches.predict(model, IMAGES, TRAIN[:3], size)
         assert set(seen) - {None} == {size}  # None: while the model was built
 
-    def test_gives_each_film_its_own_damage(self, monkeypatch):
-        monkeypatch.setattr(batches, "BATCH", 5)
-        maps, tones = DAMAGE
-        given = batches.predict(self.model([], warped=True), IMAGES, TRAIN, 64, DAMAGE)
+    def test_gives_each_image_its_own_perturbation(self):
+        maps, tones = PERTURBATIONS
+        model = self.model([], with_transforms=True)
+        given = batches.predict(model, IMAGES, TRAIN, 5, PERTURBATIONS)
         moved = augment.transform_images(
             IMAGES[TRAIN][..., np.newaxis], augment.transforms(maps, tones)[TRAIN]
         )
         np.testing.assert_allclose(given, np.asarray(moved)[:, 3, 3], atol=1e-4)
         assert not np.allclose(given[:, 0], TRAIN)
+
+    def test_takes_the_memory_of_the_result_and_one_batch(self):
+        images = np.zeros((64, 6, 6), "uint8")
+        image = keras.Input((6, 6, 1), dtype="uint8")
+        wide = keras.layers.UpSampling2D(64)(keras.layers.Rescaling(1.0)(image))
+        model = keras.Model(image, wide)
+        result = 64 * 384 * 384 * 4
+        batches.predict(model, images, np.arange(4), 4)  # what TensorFlow allocates once
+        tracemalloc.start()
+        batches.predict(model, images, np.arange(64), 4)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert result < peak < 1.2 * result

@@ -1,8 +1,7 @@
-"""The device and the precision that suits it, with GPUs that are not there."""
-
-import subprocess
+"""The device and the precision that suits it, with simulated GPUs."""
 
 import keras
+import pynvml
 import pytest
 
 from cxr import params
@@ -23,20 +22,48 @@ def no_gpu(monkeypatch):
     monkeypatch.setattr(keras.distribution, "list_devices", lambda kind=None: [])
 
 
+class Driver:
+    """NVML with these GPUs: name, UUID and compute capability of each."""
+
+    def __init__(self, *gpus: tuple[str, str, tuple[int, int]]) -> None:
+        self.gpus = gpus
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
+        if index >= len(self.gpus):
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        return index
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> int:  # noqa: N802
+        uuids = [gpu[1] for gpu in self.gpus]
+        if uuid not in uuids:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return uuids.index(uuid)
+
+    def nvmlDeviceGetName(self, handle: int) -> str:  # noqa: N802
+        return self.gpus[handle][0]
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle: int) -> tuple[int, int]:  # noqa: N802
+        return self.gpus[handle][2]
+
+
+H100_GPU = ("NVIDIA H100 80GB HBM3", "GPU-1", (9, 0))
+T4_GPU = ("Tesla T4", "GPU-2", (7, 5))
+
+
 @pytest.fixture
-def gpu(monkeypatch):
-    """A machine with one GPU, of which the driver says what the test wants."""
+def gpus(monkeypatch):
+    """A machine with these GPUs."""
     monkeypatch.setattr(keras.distribution, "list_devices", lambda kind=None: ["gpu:0"])
-    monkeypatch.setattr(device.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
 
-    def says(stdout: str, code: int = 0) -> None:
-        def run(command, **_):
-            assert command[0] == "nvidia-smi"
-            return subprocess.CompletedProcess(command, code, stdout=stdout, stderr="")
+    def there_are(*gpus: tuple[str, str, tuple[int, int]]) -> None:
+        driver = Driver(*gpus)
+        for name in (name for name in dir(driver) if name.startswith("nvml")):
+            monkeypatch.setattr(pynvml, name, getattr(driver, name))
 
-        monkeypatch.setattr(device.subprocess, "run", run)
-
-    return says
+    return there_are
 
 
 @pytest.mark.parametrize(
@@ -66,40 +93,48 @@ def test_without_a_gpu_require_gpu_refuses_and_says_how_to_go_on(no_gpu, precisi
         device.policy(settings(precision, require_gpu=True), device.find())
 
 
-def test_with_a_gpu_require_gpu_is_content(gpu):
-    gpu("NVIDIA H100 80GB HBM3, 9.0\n")
+def test_with_a_gpu_require_gpu_is_content(gpus):
+    gpus(H100_GPU)
     assert device.policy(settings(require_gpu=True), device.find()) == "mixed_bfloat16"
 
 
 @pytest.mark.parametrize(
-    ("stdout", "name", "bfloat16"),
+    ("capability", "bfloat16"),
+    [((8, 0), True), ((7, 5), False), ((10, 0), True), ((12, 1), True)],
+    ids=["Ampere", "Turing", "Blackwell", "newer"],
+)
+def test_bfloat16_needs_compute_capability_8(gpus, capability, bfloat16):
+    gpus(("Some GPU", "GPU-1", capability))
+    assert device.find() == device.Device("Some GPU", "gpu", bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("visible", "name"),
     [
-        pytest.param("NVIDIA A100-SXM4-40GB, 8.0\n", "NVIDIA A100-SXM4-40GB", True, id="Ampere"),
-        pytest.param("Tesla T4, 7.5\n", "Tesla T4", False, id="Turing"),
-        pytest.param("NVIDIA B200, 10.0\n", "NVIDIA B200", True, id="two digits"),
-        pytest.param("Tesla T4, 7.5\nNVIDIA A100, 8.0\n", "Tesla T4", False, id="the first of two"),
-        pytest.param("GRID V100D, [N/A]\n", "GRID V100D", False, id="no capability known"),
-        pytest.param("", "GPU", False, id="no answer"),
+        pytest.param(None, "NVIDIA H100 80GB HBM3", id="all"),
+        pytest.param("1", "Tesla T4", id="by index"),
+        pytest.param("1,0", "Tesla T4", id="the first of two"),
+        pytest.param(" 1 ", "Tesla T4", id="with spaces"),
+        pytest.param("GPU-2", "Tesla T4", id="by UUID"),
+        pytest.param("7", "GPU", id="an index that is not there"),
+        pytest.param("GPU-7", "GPU", id="a UUID that is not there"),
     ],
 )
-def test_the_driver_says(gpu, stdout, name, bfloat16):
-    gpu(stdout)
-    assert device.find() == device.Device(name, "gpu", bfloat16)
+def test_cuda_visible_devices_selects_the_gpu(gpus, monkeypatch, visible, name):
+    gpus(H100_GPU, T4_GPU)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert device.find().name == name
 
 
-def test_a_driver_that_fails_gives_no_name(gpu):
-    gpu("Failed to initialize NVML: Driver/library version mismatch\n", code=18)
+def test_no_visible_gpu_is_a_cpu(no_gpu, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert device.find().kind == "cpu"
+
+
+def test_a_gpu_without_a_driver_that_answers_is_a_gpu_without_bfloat16(gpus, monkeypatch):
+    def fails() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", fails)
     assert device.find() == device.Device("GPU", "gpu", bfloat16=False)
-
-
-def test_a_gpu_without_nvidias_tool_is_a_gpu(gpu, monkeypatch):
-    monkeypatch.setattr(device.shutil, "which", lambda name: None)
-    assert device.find() == device.Device("GPU", "gpu", bfloat16=False)
-
-
-def test_versions_name_what_results_may_depend_on():
-    versions = device.versions()
-    assert versions["keras"] == keras.version()
-    assert {"python", "numpy", "pillow", "scikit-learn", keras.backend.backend()} == (
-        versions.keys() - {"keras"}
-    )

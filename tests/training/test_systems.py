@@ -1,4 +1,4 @@
-"""Every system of params.yaml, small: each phase changes what it may, and disk changes nothing."""
+"""Every system of params.yaml, small: a phase changes only what it trains; loading restores it."""
 
 import functools
 import importlib.util
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cxr import params, seeding
-from cxr.models import network, store, weights
+from cxr.models import freezing, network, store, weights
 from cxr.training import fit
 from tests.small import PERTURBATION, xrays
 
@@ -22,7 +22,7 @@ SYSTEMS = params.load(ROOT / "params.yaml").systems
 BACKEND = keras.backend.backend()
 CPU = params.Training(precision="float32", require_gpu=False)
 
-# Which layers each phase may change, read off the published descriptions.
+# The layers that each phase may change, from the published descriptions.
 EVERY = ".*"
 HEAD = "head_.*"
 VGG16_BLOCK_5 = "block5_conv[123]"
@@ -41,14 +41,14 @@ MAY_CHANGE = {
 
 @pytest.fixture(autouse=True)
 def without_a_graph(monkeypatch):
-    """Take TensorFlow's step as it comes: to trace one takes 10 to 50 s, to take it 1."""
+    """Run TensorFlow eagerly: tracing a step takes 10 to 50 s, one eager step 1 s."""
     if BACKEND == "tensorflow":
         eager = functools.partialmethod(keras.Model.compile, run_eagerly=True)
         monkeypatch.setattr(keras.Model, "compile", eager)
 
 
 def small(name: str) -> params.System:
-    """The system as it is published, but for its size: each phase is one step."""
+    """The published system with small images, and one step per phase."""
     system = SYSTEMS[name]
     phases = {
         phase: settings.model_copy(update={"epochs": 1, "steps_per_epoch": 1})
@@ -56,14 +56,14 @@ def small(name: str) -> params.System:
     }
     size = 48 if system.backbone == "cnn" else 32
     system = system.model_copy(update={"image_size": size, "batch_size": 4, "phases": phases})
-    return system.with_frozen_blocks(4 if name == "vgg16_transfer" else None, 5)
+    return freezing.resolve(system, 4 if name == "vgg16_transfer" else None)
 
 
 def pretrained(system: params.System) -> weights.Arrays | None:
-    """Stand for ImageNet's weights, where the system has some.
+    """Return random weights in the place of ImageNet's, for a system that has some.
 
-    Frozen batch norms do not scale: without offsets the features of random weights would fade to
-    nothing, and their gradients with them.
+    Frozen batch norms do not rescale: without offsets, features of random weights and their
+    gradients would vanish.
     """
     if system.weights is None:
         return None
@@ -83,22 +83,22 @@ def by_layer(model: keras.Model, arrays: list[np.ndarray]) -> dict[str, list[np.
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_each_phase_changes_what_it_may_and_disk_changes_nothing(name, tmp_path):
+def test_each_phase_changes_only_what_it_trains_and_loading_restores_it(name, tmp_path):
     system = small(name)
     initial = pretrained(system)
     images, index = xrays({"train": (1, 3), "val": (1, 1)}, system.image_size)
-    trained = fit.train(
-        system, images, index, initial, CPU, PERTURBATION, 0, lambda *_: None
-    )  # fmt: skip
+    trained = fit.train(system, images, index, initial, CPU, PERTURBATION, 64, 0, lambda *_: None)
     keras.utils.set_random_seed(seeding.derive(0, "keras"))  # as train does it
-    kept = [network.build(system, initial).get_weights(), *trained.weights.values()]
+    after = [network.build(system, initial).get_weights(), *trained.weights.values()]
     assert list(trained.weights) == list(system.phases)
 
     for number, phase in enumerate(system.phases):
-        before, after = (by_layer(trained.model, arrays) for arrays in kept[number : number + 2])
-        for layer, arrays in before.items():
+        old_layers, new_layers = (
+            by_layer(trained.model, arrays) for arrays in after[number : number + 2]
+        )
+        for layer, arrays in old_layers.items():
             may = bool(re.fullmatch(MAY_CHANGE[name][phase], layer))
-            for place, (old, new) in enumerate(zip(arrays, after[layer], strict=True)):
+            for place, (old, new) in enumerate(zip(arrays, new_layers[layer], strict=True)):
                 assert np.any(old != new) == may, f"{phase}: array {place} of {layer}"
 
     fit.save(trained, tmp_path, None)
@@ -112,13 +112,13 @@ def test_each_phase_changes_what_it_may_and_disk_changes_nothing(name, tmp_path)
 @pytest.mark.skipif(BACKEND == "jax", reason="this is the run with jax")
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="the extra `jax` is not there")
 def test_all_of_it_holds_with_jax():
-    # XLA takes a minute to compile the networks, and twice as long to make their one step fast. The
-    # controls from random weights are the networks of the other systems again.
+    # XLA compiles the networks in a minute, and in three with its optimizations. The baselines from
+    # random weights have the same networks as the other systems.
     environment = {"KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     run = subprocess.run(
         [sys.executable, "-m", "pytest", __file__, "-k", "not scratch"],
         cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-5000:]
-    controls = sum(name.endswith("scratch") for name in SYSTEMS)
-    assert f"{len(SYSTEMS) - controls} passed" in run.stdout
+    baselines = sum(name.endswith("scratch") for name in SYSTEMS)
+    assert f"{len(SYSTEMS) - baselines} passed" in run.stdout

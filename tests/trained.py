@@ -1,0 +1,77 @@
+"""Trainings of the tiny system, and their results by independent formulas."""
+
+import keras
+import numpy as np
+import pandas as pd
+
+from cxr import augment, params
+from cxr.training import fit
+from tests.small import PERTURBATION, SIZE, head, system, xrays
+
+CPU = params.Training(precision="float32", require_gpu=False)
+IMAGES, INDEX = xrays({"train": (6, 13), "val": (3, 5), "test": (2, 2)})
+METRICS = ["loss", "accuracy", "precision", "recall", "auc"]
+STILL = 1e-12  # a learning rate that changes nothing
+
+
+def train(
+    settings: params.System,
+    seed: int = 0,
+    on_epoch=lambda *_: None,
+    initial=None,
+    precision: params.Training = CPU,
+    images: np.ndarray = IMAGES,
+) -> fit.Trained:
+    return fit.train(settings, images, INDEX, initial, precision, PERTURBATION, 64, seed, on_epoch)
+
+
+def of(output: str, **changes) -> params.System:
+    """A system without augmentation and without hidden layers, with that output."""
+    return system(**{"augmentation": None, "head": head(output=output)} | changes)
+
+
+def inputs_of(split: str, data: str) -> tuple[np.ndarray, np.ndarray]:
+    """A split's images, clean or perturbed, float32, and their labels."""
+    chosen = np.flatnonzero(INDEX["split"] == split)
+    images = IMAGES[chosen][..., np.newaxis].astype("float32")
+    if data == "perturbed":
+        ids = INDEX["id"].iloc[chosen]
+        drawn = augment.perturbations(PERTURBATION, (SIZE, SIZE), ids, seed=0)
+        images = keras.ops.convert_to_numpy(
+            augment.transform_images(images, augment.transforms(*drawn))
+        )
+    return images, INDEX["label"].to_numpy()[chosen]
+
+
+def evaluated(
+    model: keras.Model, split: str, data: str = "clean", output: str = "sigmoid"
+) -> pd.DataFrame:
+    """Probability and unweighted loss of each image of a split, by the formulas in float64.
+
+    The logits of the untrained network are so large that exp would overflow: hence logaddexp.
+    """
+    images, labels = inputs_of(split, data)
+    last = model.get_layer("head_output")
+    inner = keras.Model(model.get_layer("as_float").output, last.input)
+    kernel, bias = last.get_weights()
+    logits = keras.ops.convert_to_numpy(inner(images)).astype("float64") @ kernel + bias
+    positive = -np.logaddexp(0, -logits)  # log sigmoid
+    negative = -np.logaddexp(0, logits)  # log (1 - sigmoid)
+    rows = np.arange(len(labels))
+    match output:
+        case "sigmoid":
+            loss = -np.where(labels == 1, positive[:, 0], negative[:, 0])
+            probability = np.exp(positive[:, 0])
+        case "sigmoid_pair":  # NORMAL's entropy against 1 - label, PNEUMONIA's against the label
+            own = positive[rows, labels]
+            loss = -(own + negative[rows, 1 - labels]) / 2
+            probability = np.exp(positive[:, 1]) / np.exp(positive).sum(axis=1)
+        case "log_softmax":
+            logs = logits - np.logaddexp(logits[:, :1], logits[:, 1:])
+            loss = -logs[rows, labels]
+            probability = np.exp(logs[:, 1])
+    return pd.DataFrame({"label": labels, "probability": probability, "loss": loss})
+
+
+def val_loss(model: keras.Model) -> float:
+    return evaluated(model, "val")["loss"].mean()

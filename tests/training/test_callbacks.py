@@ -1,0 +1,135 @@
+"""Callbacks: the best epoch is restored, training stops in time, and the loss stays finite."""
+
+import math
+
+import numpy as np
+import pytest
+
+from cxr import params
+from cxr.errors import InputError
+from cxr.training import callbacks, losses
+from tests.small import head, phase, system
+from tests.trained import STILL, of, train, val_loss
+
+
+class Weights:
+    """A model whose only weight is the number of the epoch, from 0."""
+
+    epoch: int
+    stop_training = False
+
+    def get_weights(self) -> int:
+        return self.epoch
+
+    def set_weights(self, weights: int) -> None:
+        self.epoch = weights
+
+
+class TestRestore:
+    @pytest.mark.parametrize(
+        ("restore", "values", "best"),
+        [
+            pytest.param("val_loss", [0.3, 0.1, 0.2], 1, id="the lowest loss"),
+            pytest.param("val_loss", [0.3, 0.1, 0.1, 0.2], 1, id="the first of equal losses"),
+            pytest.param("val_loss", [0.3, 0.2, 0.1], 2, id="the last one if it is the best"),
+            pytest.param("val_loss", [0.1, 0.2, 0.3], 0, id="the first one if it is the best"),
+            pytest.param("val_accuracy", [0.3, 0.9, 0.5], 1, id="the highest accuracy"),
+            pytest.param("val_accuracy", [0.9, 0.3, 0.9], 0, id="the first of equal accuracies"),
+        ],
+    )
+    def test_sets_the_weights_of(self, restore, values, best):
+        restoring, model = (
+            callbacks.restoring(phase(restore=restore, epochs=len(values))),
+            Weights(),
+        )
+        restoring.set_model(model)
+        restoring.on_train_begin()
+        for epoch, value in enumerate(values, start=10):  # after ten epochs of earlier phases
+            model.epoch = epoch
+            restoring.on_epoch_end(epoch, {"val_loss": value, "val_accuracy": value})
+        assert not model.stop_training
+        restoring.on_train_end()
+        assert restoring.best_epoch == model.epoch == 10 + best
+
+    def test_null_restores_nothing(self):
+        assert callbacks.restoring(phase(restore=None)) is None
+
+    @pytest.mark.parametrize("restore", ["val_accuracy", None])
+    def test_the_next_phase_starts_from_the_restored_weights(self, restore):
+        # So large a step that validation goes up and down.
+        phases = {
+            "wild": phase("all", rate=0.3, epochs=8, restore=restore),
+            "still": phase("head", rate=STILL),
+        }
+        trained = train(system(phases=phases))
+        history = trained.history
+        losses = history["val_loss"].to_numpy()
+        restored = trained.record["phases"]["wild"]["best_epoch"]
+        best = history["val_accuracy"][:8].argmax() + 1  # the first of equals
+        assert restored == (best if restore else 8)
+        assert losses[8] == pytest.approx(losses[restored - 1], rel=1e-4)
+        assert val_loss(trained.model) == pytest.approx(losses[8], rel=1e-4)
+        assert trained.record["phases"]["still"]["best_epoch"] == 9
+        others = np.delete(losses, [restored - 1, 8])  # or this test shows nothing
+        assert np.abs(others / losses[8] - 1).min() > 1e-3
+
+
+class TestEarlyStopping:
+    def test_stops_when_nothing_improves_and_restores_the_best_epoch(self):
+        trained = train(system(phases={"train": phase("all", rate=0.3, epochs=40, patience=3)}))
+        losses = trained.history["val_loss"].to_numpy()
+        best = trained.record["phases"]["train"]["best_epoch"]
+        assert len(losses) < 40
+        assert best == losses.argmin() + 1 == len(losses) - 3
+        assert val_loss(trained.model) == pytest.approx(losses[best - 1], rel=1e-4)
+        assert losses[-1] != pytest.approx(losses[best - 1], rel=1e-4)  # or this test shows nothing
+
+    @pytest.mark.parametrize(
+        ("monitor", "min_delta"),
+        [
+            pytest.param("val_accuracy", 0.0, id="accuracy that stays, whatever the loss does"),
+            pytest.param("val_loss", 10.0, id="a loss that falls by less than min_delta"),
+        ],
+    )
+    def test_stops_at(self, monitor, min_delta):
+        stopping = params.EarlyStopping(monitor=monitor, patience=2, min_delta=min_delta)
+        flat = head(pool="flatten")
+        slow = phase("all", rate=1e-5, epochs=9, early_stopping=stopping)
+        history = train(of("sigmoid", head=flat, phases={"train": slow})).history
+        assert len(history) == 3
+        assert history["val_loss"].is_monotonic_decreasing
+        assert history["val_loss"].is_unique
+        assert history["val_accuracy"].nunique() == 1
+
+
+def test_a_plateau_lowers_the_rate_down_to_the_least():
+    plateau = params.Plateau(factor=0.1, patience=2, min_learning_rate=3e-14)
+    stalled = phase("all", rate=STILL, epochs=8, plateau=plateau)
+    rates = train(of("sigmoid", phases={"train": stalled})).history["learning_rate"]
+    # The first epoch is the best; then two without a better one, twice.
+    expected = [1e-12, 1e-12, 1e-12, 1e-13, 1e-13, 3e-14, 3e-14, 3e-14]
+    assert rates.tolist() == expected
+
+
+class TestFiniteLoss:
+    """NaN and infinity are given, not computed: which one an overflow gives depends on the CPU."""
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
+    @pytest.mark.parametrize("name", ["loss", "val_loss"])
+    def test_is_required(self, name, value):
+        heard = []
+        recorder = callbacks.Recorder(lambda *told: heard.append(told))
+        recorder.phase = "burst"
+        recorder.on_epoch_begin(0)
+        with pytest.raises(InputError, match=rf"^{name} is {value} after epoch 1.*phases\.burst"):
+            recorder.on_epoch_end(0, {"loss": 0.5, "val_loss": 0.5} | {name: value})
+        assert not heard and not recorder.rows
+
+    def test_is_required_of_a_training(self, monkeypatch):
+        heard = []
+        monkeypatch.setattr(
+            losses, "loss", lambda _: lambda labels, output: output[:, 0] * float("nan")
+        )
+        with pytest.raises(InputError, match=r"^loss is nan after epoch 1.*train\.learning_rate"):
+            train(system(), on_epoch=lambda number, _: heard.append(number))
+        assert not heard
