@@ -84,7 +84,8 @@ def imagenet() -> str | None:
         except InputError:
             print(
                 "No network for ImageNet's weights: VGG16 starts from random weights, so this run "
-                "cannot show transfer. `make demo WEIGHTS=path` takes a local file."
+                "cannot show transfer. `make demo WEIGHTS=path` takes a local file.",
+                flush=True,
             )
             return None
     return "imagenet"
@@ -103,7 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with reported(), filtered_stderr():
         chosen = local(given.weights) if given.weights else imagenet()
         settings["systems"][PRETRAINED]["weights"] = chosen
-        print(f"VGG16 starts from {chosen or 'random weights'}.", flush=True)
+        if chosen:
+            print(f"VGG16 starts from {chosen}.", flush=True)
         _dvc("pull", "--quiet", "--remote", "sample", "data.dvc")
         _dvc("exp", "remove", "--quiet", NAME, stderr=subprocess.DEVNULL)  # from an earlier run
         run = ["exp", "run", "--temp", "--name", NAME, "--single-item"]
