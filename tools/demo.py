@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if code == 0:
         print((REPORT / "comparison.txt").read_text(encoding="utf-8"))
         print("Report: demo/index.html    MLflow: make ui, experiment `demo`")
-        print(f"DVC: `dvc exp show` lists it, `dvc exp apply {NAME}` brings it into the workspace")
+        print(f"DVC: `dvc exp show` lists it as `{NAME}`")
     return code
 
 
