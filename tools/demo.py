@@ -6,6 +6,7 @@ The pipeline is that of ``dvc repro``: the parameters in demo.yaml are all that 
 import argparse
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from cxr import params
 from cxr.errors import InputError, reported
 
 ROOT = Path(__file__).resolve().parents[1]
+REPORT = ROOT / "demo"
 NAME = "demo"
 PRETRAINED = "vgg16_transfer"
 
@@ -113,11 +115,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             run += ["--set-param", override]
         code = _dvc(*run, *targets(settings))
         if code == 0:
-            code = _dvc("get", "--quiet", "--force", "--rev", NAME, "--out", "demo", ".", "reports")
+            shutil.rmtree(REPORT, ignore_errors=True)  # into a folder that exists DVC puts another
+            code = _dvc("get", "--quiet", "--rev", NAME, "--out", str(REPORT), ".", "reports")
     if code == 0:
-        print((ROOT / "demo" / "comparison.txt").read_text(encoding="utf-8"))
+        print((REPORT / "comparison.txt").read_text(encoding="utf-8"))
         print("Report: demo/index.html    MLflow: make ui, experiment `demo`")
-        print(f"DVC: `dvc exp show` lists it, `dvc exp apply {NAME}` brings it into the workspace")
+        print(f"DVC: `dvc exp show` lists it as `{NAME}`")
     return code
 
 

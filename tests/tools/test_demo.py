@@ -147,6 +147,28 @@ class TestMain:
         given = [argument for argument in commands[-1] if ".weights=" in argument]
         assert given == [f"systems.vgg16_transfer.weights='{tmp_path.resolve() / 'w.h5'}'"]
 
+    def test_a_report_of_an_earlier_run_is_replaced(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        """`dvc get --out demo` writes demo/reports where demo exists: the old table would show."""
+
+        def get(*arguments: str, **_: object) -> int:
+            if arguments[0] == "get":
+                out = Path(arguments[arguments.index("--out") + 1])
+                out = out / "reports" if out.is_dir() else out
+                out.mkdir()
+                (out / "comparison.txt").write_text("new table")
+            return 0
+
+        report = tmp_path / "demo"
+        report.mkdir()
+        (report / "comparison.txt").write_text("old table")
+        (tmp_path / "w.h5").touch()
+        monkeypatch.setattr(demo, "REPORT", report)
+        monkeypatch.setattr(demo, "_dvc", get)
+        assert demo.main(["--weights", str(tmp_path / "w.h5")]) == 0
+        assert "new table" in capsys.readouterr().out
+
 
 class TestStderr:
     """The filter."""
