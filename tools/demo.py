@@ -36,13 +36,22 @@ NOISE = re.compile(
 )
 
 
-def overrides(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Turn nested settings into Hydra's ``a.b=value``, one for each value that is no mapping."""
+def overrides(
+    settings: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = ""
+) -> list[str]:
+    """Turn nested settings into Hydra's ``a.b=value``.
+
+    Args:
+        settings: the values to set, with the nesting of params.yaml.
+        defaults: params.yaml. Hydra sets a key inside a mapping only if it is there; a mapping in
+            place of a null is set as a whole.
+        prefix: of the names.
+    """
     found = []
     for key, value in settings.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            found += overrides(value, f"{name}.")
+        name, default = f"{prefix}{key}", defaults.get(key)
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            found += overrides(value, default, f"{name}.")
         else:
             found.append(f"{name}={_hydra(value)}")
     return found
@@ -102,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.demo", description=__doc__)
     parser.add_argument("--weights", help="file with VGG16's weights; otherwise ImageNet's")
     given = parser.parse_args(argv)
-    settings = YAML(typ="safe", pure=True).load(ROOT / "tools" / "demo.yaml")
+    yaml = YAML(typ="safe", pure=True)
+    defaults, settings = yaml.load(ROOT / "params.yaml"), yaml.load(ROOT / "tools" / "demo.yaml")
     with reported(), filtered_stderr():
         chosen = local(given.weights) if given.weights else imagenet()
         settings["systems"][PRETRAINED]["weights"] = chosen
@@ -111,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _dvc("pull", "--quiet", "--remote", "sample", "data.dvc")
         _dvc("exp", "remove", "--quiet", NAME, stderr=subprocess.DEVNULL)  # from an earlier run
         run = ["exp", "run", "--temp", "--name", NAME, "--single-item"]
-        for override in overrides(settings):
+        for override in overrides(settings, defaults):
             run += ["--set-param", override]
         code = _dvc(*run, *targets(settings))
         if code == 0:

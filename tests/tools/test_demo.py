@@ -16,6 +16,7 @@ from tools import demo
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = YAML(typ="safe", pure=True).load(ROOT / "tools" / "demo.yaml")
+DEFAULTS = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def with_demo(tmp_path: Path) -> params.Params:
     """params.yaml with the demo's overrides, each read as DVC reads a -S."""
     merged = OmegaConf.load(ROOT / "params.yaml")
     OmegaConf.set_struct(merged, True)  # as DVC does: an unknown key is an error
-    for override in OverridesParser.create().parse_overrides(demo.overrides(SETTINGS)):
+    for override in OverridesParser.create().parse_overrides(demo.overrides(SETTINGS, DEFAULTS)):
         OmegaConf.update(merged, override.key_or_group, override.value(), merge=True)
     OmegaConf.save(merged, tmp_path / "params.yaml")
     return params.load(tmp_path / "params.yaml")
@@ -34,15 +35,21 @@ class TestOverrides:
 
     def test_names_each_value_by_its_path(self):
         settings = {"a": {"b": 1, "c": {"d": None}}, "e": True, "f": 0.0003}
-        assert demo.overrides(settings) == ["a.b=1", "a.c.d=null", "e=true", "f=0.0003"]
+        found = demo.overrides(settings, {"a": {"b": 0, "c": {"d": 0}}})
+        assert found == ["a.b=1", "a.c.d=null", "e=true", "f=0.0003"]
+
+    def test_a_mapping_in_place_of_a_null_is_one_value(self):
+        found = demo.overrides({"a": {"b": {"c": 1}}}, {"a": {"b": None}})
+        assert found == ["a.b={c:1}"]
 
     def test_a_list_of_mappings_is_one_value(self):
-        found = demo.overrides({"dense": [{"units": 256, "batch_norm": False}]})
+        found = demo.overrides({"dense": [{"units": 256, "batch_norm": False}]}, {"dense": []})
         assert found == ["dense=[{units:256,batch_norm:false}]"]
 
     @pytest.mark.parametrize("path", ["/a b/c,d=e:f.h5", "/it's/[w].h5", "/${x}/{y}.h5"])
     def test_any_path_comes_through_hydra(self, path: str):
-        (parsed,) = OverridesParser.create().parse_overrides(demo.overrides({"a": {"b": path}}))
+        found = demo.overrides({"a": {"b": path}}, {"a": {"b": None}})
+        (parsed,) = OverridesParser.create().parse_overrides(found)
         assert parsed.key_or_group == "a.b"
         assert parsed.value() == path
 
