@@ -35,8 +35,8 @@ def work(settings: params.Params) -> None:
     log.info("patient known for %d of %d images", counts["patients_known"], counts["total"])
     if counts["patients_known"] < counts["total"]:
         log.warning(
-            "warning: each of the other images counts as a patient of its own, so patients may "
-            "have images in two splits; list their patients in %s (split.patients)",
+            "warning: each of the other images counts as its own patient, so a patient may have "
+            "images in two splits; list the patients in %s (split.patients)",
             settings.split.patients,
         )
     finish(started, SPLITS)
