@@ -28,8 +28,8 @@ def work(settings: params.Params) -> None:
     for name, numbers in counts["images"].items():
         log.info("%-5s %s", name, ", ".join(f"{n} {c}" for c, n in numbers.items()))
     log.info(
-        "%d rejected; %d patients in two splits; drawing single images instead would put %d test "
-        "images into a split with training images of their patient",
+        "%d rejected; %d patients in two splits; with an image-level split, %d test images would "
+        "share a patient with training",
         counts["rejected"], counts["patients_in_two_splits"], counts["image_level_leak"],
     )  # fmt: skip
     log.info("patient known for %d of %d images", counts["patients_known"], counts["total"])

@@ -79,20 +79,21 @@ def set_trainable(model: keras.Model, system: params.System, phase: params.Phase
     backbone = backbones.get(system)
     rule = phase.trainable
     body, top = _layer_names(model)
+    owner = f"backbone {system.backbone}"
     match rule:
         case "all" | "backbone":
             trained = {*body, *top}
         case "head":
             trained = set(top)
         case params.Blocks():
-            _check_at_most(max(rule.blocks, default=0), len(backbone.blocks), "block", system)
+            _check_at_most(max(rule.blocks, default=0), len(backbone.blocks), "block", owner)
             trained = {*(n for n in body if backbone.block_of(n) in rule.blocks), *top}
         case params.FromLayer():
             # Index 0 is the input layer of Keras's own model, which ours does not have.
-            _check_at_most(rule.from_layer, len(body), "layer", system)
+            _check_at_most(rule.from_layer, len(body), "layer", owner)
             trained = {*body[max(rule.from_layer - 1, 0) :], *top}
         case params.Last():
-            _check_at_most(rule.last, len(body + top), "layer", system)
+            _check_at_most(rule.last, len(body + top), "layer", "the network")
             trained = set((body + top)[-rule.last :])
         case _:
             message = f"trainable: {rule} must be replaced by blocks first; see resolve"
@@ -145,10 +146,10 @@ def _layer_names(model: keras.Model) -> tuple[list[str], list[str]]:
     return body, [n for n in names if n.startswith(head.PREFIX)]
 
 
-def _check_at_most(number: int, limit: int, noun: str, system: params.System) -> None:
+def _check_at_most(number: int, limit: int, noun: str, owner: str) -> None:
     if number > limit:
         message = (
-            f"trainable names {noun} {number}, but backbone {system.backbone} has {limit} {noun}s: "
+            f"trainable names {noun} {number}, but {owner} has {limit} {noun}s: "
             f"give at most {limit}"
         )
         raise InputError(message)
