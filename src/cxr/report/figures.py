@@ -198,15 +198,15 @@ def _interval(axes: Axes, system: Tested, place: float) -> None:
     if system.metrics["auc"] is None:
         axes.annotate("one class only: no AUC", (0.5, place), color=MUTED, va="center", ha="center")
         return
-    looks: dict[str, Any] = {"color": system.colour, "clip_on": False}
+    line: dict[str, Any] = {"color": system.colour, "clip_on": False}
     for figures, height, fill, width in (
         (system.metrics, place + _OFFSET, system.colour, 3.0),
         (system.perturbed, place - _OFFSET, PAPER, 1.5),
     ):
         auc, low, high = (figures[key] for key in _AUCS)
         if low is not None:
-            axes.plot([low, high], [height, height], linewidth=width, alpha=0.45, **looks)
-        axes.plot([auc], [height], "o", markersize=7, markerfacecolor=fill, **looks)
+            axes.plot([low, high], [height, height], linewidth=width, alpha=0.45, **line)
+        axes.plot([auc], [height], "o", markersize=7, markerfacecolor=fill, **line)
 
 
 def _dot(axes: Axes, system: Tested, x: float, y: float) -> None:

@@ -62,19 +62,19 @@ def _curve(axes: Axes, system: Learning, metric: str) -> None:
     epochs = history["epoch"]
     # Not clipped, so that a line at an AUC of 1 has its full width; and not in the layout, which
     # would otherwise make room for it and push the panels apart.
-    looks: dict[str, Any] = {"color": system.colour, "clip_on": False, "in_layout": False}
+    line: dict[str, Any] = {"color": system.colour, "clip_on": False, "in_layout": False}
     if len(epochs) < 3:
-        looks |= {"marker": "o", "markersize": 3}
+        line |= {"marker": "o", "markersize": 3}
     axes.plot(
-        epochs, history[metric], alpha=0.6, linewidth=1.2, linestyle="--", label="training", **looks
+        epochs, history[metric], alpha=0.6, linewidth=1.2, linestyle="--", label="training", **line
     )  # fmt: skip
-    axes.plot(epochs, history[f"val_{metric}"], label="validation", **looks)
+    axes.plot(epochs, history[f"val_{metric}"], label="validation", **line)
     best = history[epochs.isin(system.best)]
     if len(best):
-        looks |= {"marker": "o", "markersize": 7, "markerfacecolor": PAPER, "zorder": 3}
+        line |= {"marker": "o", "markersize": 7, "markerfacecolor": PAPER, "zorder": 3}
         axes.plot(
             best["epoch"], best[f"val_{metric}"], markeredgewidth=1.6, linestyle="none",
-            label="best epoch", **looks,
+            label="best epoch", **line,
         )  # fmt: skip
     axes.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
