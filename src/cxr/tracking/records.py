@@ -1,6 +1,6 @@
 """A stage's folder -> a :class:`Record`, the content of its MLflow run.
 
-A record is read from the stage's outputs alone, because HEAD, the environment, params.yaml and
+A record is read from stage outputs alone, because HEAD, the environment, params.yaml and
 dvc.lock may have changed since the stage ran.
 """
 

@@ -30,7 +30,8 @@ class Trained:
         history: one row per epoch: epoch (from 1, counted through all phases), phase,
             learning_rate; loss, accuracy, precision, recall and auc on training batches (augmented,
             class-weighted loss), and as ``val_...`` on validation.
-        record: the content of train.json; equal for equal inputs and code.
+        record: the content of train.json, to which :func:`save` adds freeze_blocks and the hash of
+            the weights; equal for equal inputs and code.
         training: policy, seconds, seconds_per_epoch: these differ between runs.
     """
 
