@@ -1,4 +1,4 @@
-# `make demo` and `make test` set everything up by themselves. `make` lists the rest.
+# `make demo` and `make test` also set everything up. `make` lists all targets.
 PYTHON ?= python3
 PORT ?= 5000
 
@@ -19,7 +19,7 @@ unexport PYTHONHOME
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
 
-setup: .venv/installed ## install what requirements.lock pins into .venv, and pull the sample
+setup: .venv/installed ## install requirements.lock into .venv, and pull the sample
 
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
@@ -29,7 +29,7 @@ setup: .venv/installed ## install what requirements.lock pins into .venv, and pu
 		"uv==$$(sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)"
 	VIRTUAL_ENV=.venv uv pip sync --compile-bytecode --require-hashes requirements.lock
 	VIRTUAL_ENV=.venv uv pip install --quiet --no-deps --editable .
-	@# The sample: some DVC commands (exp apply, checkout) want all that is tracked to be there.
+	@# Some DVC commands (exp apply, checkout) fail if tracked data, here the sample, is missing.
 	dvc pull --quiet --remote sample data.dvc
 	@touch $@
 
@@ -40,32 +40,32 @@ demo: setup ## run the pipeline on the embedded sample, as experiment `demo`: is
 test: setup ## run the tests
 	python -m pytest
 
-# What depends on arithmetic. CI runs it once more, with one thread and without oneDNN.
+# CI runs these tests a second time, with one thread and without oneDNN.
 NUMERICAL := tests/test_augment.py tests/models tests/training tests/evaluation
 
-test-numerical: setup ## run the tests that depend on arithmetic
+test-numerical: setup ## run the tests that depend on floating-point arithmetic
 	python -m pytest -k "not jax" $(NUMERICAL)
 
-lint: setup ## check format, style, types, import order
+lint: setup ## check format, style, types and import order
 	ruff format --check
 	ruff check
 	mypy
 	lint-imports
 
-format: setup ## put the code into format
+format: setup ## format the code
 	ruff format
 	ruff check --fix
 
-bench: setup ## measure what README's figures claim
+bench: setup ## measure the speed of augmentation
 	python -m benchmarks.augmentation
 
 ui: setup ## start the MLflow UI
 	@cxr ui --port $(PORT)
 
-sync: setup ## send to MLflow the runs that it lacks, from the outputs
+sync: setup ## log the runs that MLflow lacks, from the outputs
 	cxr sync
 
-lock: setup ## pin the versions anew, from pyproject.toml
+lock: setup ## update requirements.lock from pyproject.toml
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-emit-index-url --upgrade --quiet --output-file requirements.lock
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.augmentation
 
-All three get the same random X-rays and the ranges of ``systems.vgg16_transfer.augmentation`` in
+All three get the same random images and the ranges of ``systems.vgg16_transfer.augmentation`` in
 params.yaml; ours includes drawing and composing the matrices. They take turns, and the fastest call
-of each counts, because other work on the machine slows them unequally. The first call is not timed.
+of each counts, because other processes slow them unequally. The first call is not timed.
 """
 
 import argparse
@@ -24,7 +24,7 @@ BATCH = 62
 
 
 def image_data_generator(images: np.ndarray, ranges: params.Augmentation) -> Callable[[], None]:
-    """The published systems' augmentation: SciPy, image by image."""
+    """The published systems' augmentation, which uses SciPy image by image."""
     generator = ImageDataGenerator(
         rotation_range=ranges.rotation,
         width_shift_range=ranges.width_shift,
@@ -38,7 +38,7 @@ def image_data_generator(images: np.ndarray, ranges: params.Augmentation) -> Cal
 
 
 def random_layers(images: np.ndarray, ranges: params.Augmentation) -> Callable[[], None]:
-    """A chain of Keras's layers: each one draws and interpolates."""
+    """A chain of Keras's layers, each of which draws and interpolates."""
     turn, shear = ranges.rotation / 360, ranges.shear / 360
     chain = keras.Sequential(
         [
@@ -53,7 +53,7 @@ def random_layers(images: np.ndarray, ranges: params.Augmentation) -> Callable[[
 
 
 def composed(images: np.ndarray, ranges: params.Augmentation) -> Callable[[], None]:
-    """Ours: one matrix an image, one interpolation."""
+    """Ours: one matrix and one interpolation per image."""
     layer, shape, steps = augment.AffineAugmentation(), images.shape[1:3], iter(range(10**9))
 
     def run() -> None:
@@ -72,7 +72,7 @@ def seconds_of(run: Callable[[], None]) -> float:
 
 
 def main() -> None:
-    """Measure, and print one table."""
+    """Measure all candidates and print one table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

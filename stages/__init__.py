@@ -1,7 +1,7 @@
-"""The stages of dvc.yaml, each ``python -m stages.<name>`` from the repository's root.
+"""The stages of dvc.yaml: ``python -m stages.<name>`` from the repository's root.
 
-A stage is argv and params.yaml in, one library call, files out; provenance.json says what they were
-made from, and a run in MLflow is made from it.
+A stage reads argv and params.yaml, calls the library, and writes files. It records how it made them
+in provenance.json, from which its MLflow run is built.
 """
 
 import argparse
@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# A stage runs the library that lies beside it: a queued or --temp experiment works in a copy of the
-# repository, and an installed cxr would be the original's.
+# Import the library of this repository. A queued or --temp experiment works in a copy of it, and
+# the installed cxr belongs to the original.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on instruction sets
 
@@ -22,8 +22,8 @@ from cxr import params
 from cxr.errors import reported
 from cxr.tracking import provenance
 
-# To import and trace TensorFlow makes millions of objects that stay; Python would look through them
-# for garbage again and again, for a fifth of the time that the import takes.
+# Importing and tracing TensorFlow creates millions of long-lived objects. By default, Python scans
+# them for garbage again and again, which takes a fifth of the import's time.
 gc.set_threshold(100_000, 50, 100)
 
 RAW, SPLITS, TENSORS = Path("raw"), Path("splits"), Path("tensors")
@@ -39,7 +39,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def run(work: Callable[..., None], arguments: argparse.ArgumentParser) -> None:
-    """Call ``work(params, **arguments)``; an error that a person can mend ends it in one line."""
+    """Call ``work(params, **arguments)``; an error that the user can fix exits with one line."""
     given = vars(arguments.parse_args())
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     with reported():
@@ -52,20 +52,22 @@ def finish(
     load: Callable[[Path], Any] | None = None,
     **more: Any,
 ) -> None:
-    """Write provenance.json beside a stage's outputs, and log the stage in MLflow.
+    """Write provenance.json to a stage's folder, and log the stage in MLflow.
 
     Args:
-        started: what the stage started from.
+        started: from :func:`cxr.tracking.provenance.start`.
         folder: the stage's own; all files in it are outputs.
-        load: gives the Keras model of a folder, where the run is to hold one.
+        load: returns the Keras model of a folder; if None, no model is logged.
         more: see :func:`cxr.tracking.provenance.finish`.
     """
     provenance.finish(started, folder, **more)
-    from cxr.tracking import client  # takes seconds to import MLflow, which the work goes without
+    from cxr.tracking import (
+        client,
+    )  # here, because the work does not need MLflow, which takes seconds
 
     client.write(folder, load)
 
 
 def add_system(arguments: argparse.ArgumentParser) -> Any:
-    """Add the argument that says which system of params.yaml is meant."""
+    """Add the argument that names a system of params.yaml."""
     return arguments.add_argument("system", help="name of a system in params.yaml")

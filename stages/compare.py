@@ -1,4 +1,4 @@
-"""Compare the systems and write the report: models/ and evaluations/ -> reports/."""
+"""Compare the systems and write the report: weights/, models/, evaluations/ -> reports/."""
 
 import logging
 
@@ -29,7 +29,7 @@ def work(settings: params.Params) -> None:
     ]  # fmt: skip
     started = provenance.start("compare", settings, used, inputs)
     published = SOURCES / "published.yaml"
-    # `dvc repro` evaluates all systems first; a run of single stages, such as the demo, may not.
+    # `dvc repro` evaluates all systems first; the demo runs only some of them.
     systems = [name for name in settings.systems if (EVALUATIONS / name / "metrics.json").is_file()]
     collected = results.collect(systems, MODELS, WEIGHTS, EVALUATIONS, published)
     shared = results.context(

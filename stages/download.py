@@ -1,4 +1,4 @@
-"""Bring the X-rays into one checked zip: a descriptor's download, a zip or a folder -> raw/."""
+"""Write the X-rays to one checked zip: a descriptor's download, a zip or a folder -> raw/."""
 
 import logging
 from pathlib import Path

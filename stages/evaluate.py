@@ -19,8 +19,8 @@ def work(settings: params.Params, system: str) -> None:
     inputs += [trained / name for name in (store.ARCHITECTURE, store.WEIGHTS, store.PHASES)]
     inputs += [trained / "history.csv"]
     started = provenance.start("evaluate", settings, used, inputs, system)
-    found = device.find()
-    device.keep_memory(found)
+    hardware = device.find()
+    device.keep_memory(hardware)
     images, index = cache.open_cache(tensors)
     history = files.read_csv(trained / "history.csv")
     predicted = predictions.predict(
@@ -31,7 +31,7 @@ def work(settings: params.Params, system: str) -> None:
     figures.write(system, result, history, folder)
     clean, perturbed = samples(images, index, settings.perturbation, settings.seed)
     style.save(figures.samples(clean, perturbed), folder / "perturbed.png")
-    finish(started, folder, store.load, device=found.name)
+    finish(started, folder, store.load, device=hardware.name)
 
 
 if __name__ == "__main__":

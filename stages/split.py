@@ -28,15 +28,15 @@ def work(settings: params.Params) -> None:
     for name, numbers in counts["images"].items():
         log.info("%-5s %s", name, ", ".join(f"{n} {c}" for c, n in numbers.items()))
     log.info(
-        "%d rejected; %d patients in two splits; drawing single images instead would put %d test "
-        "images into a split with training images of their patient",
+        "%d rejected; %d patients in two splits; with an image-level split, %d test images would "
+        "share a patient with training",
         counts["rejected"], counts["patients_in_two_splits"], counts["image_level_leak"],
     )  # fmt: skip
     log.info("patient known for %d of %d images", counts["patients_known"], counts["total"])
     if counts["patients_known"] < counts["total"]:
         log.warning(
-            "warning: each of the other images counts as a patient of its own, so patients may "
-            "have images in two splits; list their patients in %s (split.patients)",
+            "warning: each of the other images counts as its own patient, so a patient may have "
+            "images in two splits; list the patients in %s (split.patients)",
             settings.split.patients,
         )
     finish(started, SPLITS)

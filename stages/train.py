@@ -26,20 +26,20 @@ def work(settings: params.Params, system: str, freeze_blocks: int | None, pertur
     if freeze_blocks is not None:
         used["freeze_blocks"] = freeze_blocks
     inputs = [tensors / "images.npy", tensors / "index.csv"]
-    inputs += [WEIGHTS / system / name for name in (origin.NOTE, origin.FOLDER)]
+    inputs += [WEIGHTS / system / name for name in (origin.NAME, origin.FOLDER)]
     started = provenance.start("train", settings, used, inputs, system)
-    found = device.find()
+    hardware = device.find()
     images, index = cache.open_cache(tensors)
     initial = weights.initial(WEIGHTS / system)
-    device.keep_memory(found)
-    with live.live(started) as run_of:
+    device.keep_memory(hardware)
+    with live.live(started) as progress:
         trained = fit.train(
             chosen, images, index, initial, settings.training, settings.perturbation,
-            settings.inference_batch_size, settings.seed, run_of.epoch,
+            settings.inference_batch_size, settings.seed, progress.epoch,
         )  # fmt: skip
         saved = fit.save(trained, folder, freeze_blocks)
     finish(
-        started, folder, lambda _: saved, device=found.name,
+        started, folder, lambda _: saved, device=hardware.name,
         training=trained.training | {"backend": keras.backend.backend()},
     )  # fmt: skip
 

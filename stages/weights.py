@@ -1,6 +1,6 @@
-"""Put a system's initial weights into weights/<system>/: ImageNet, a file, or random ones.
+"""Write a system's initial weights to weights/<system>/: ImageNet's, a file's, or none (random).
 
-Besides download, this is the only stage that may need a network: training reads its output.
+Only this stage and download may need a network; training reads this stage's output.
 """
 
 import logging
@@ -21,7 +21,7 @@ def work(settings: params.Params, system: str) -> None:
         log.info("weights: null, so %s starts from random weights", chosen.backbone)
         origin.write(folder, chosen.backbone, None, None)
         provenance.finish(started, folder)
-        return  # MLflow has nothing to hold; it takes seconds to import, as Keras does
+        return  # there is nothing to log, and MLflow and Keras take seconds to import
 
     from cxr.models import weights
 

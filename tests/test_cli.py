@@ -53,7 +53,7 @@ def test_sync_files_runs_under_the_experiment_of_their_time(outputs):
 def test_sync_sends_the_rest_where_one_run_cannot_be_made(outputs):
     outputs.evaluate()
     (Path("splits") / "summary.json").unlink()
-    with pytest.raises(InputError, match=r"1 cannot be sent: splits/summary.json is missing"):
+    with pytest.raises(InputError, match=r"1 cannot be logged: splits/summary.json is missing"):
         cli.sync(Path())
     (run,) = mlflow.search_runs(experiment_names=["imagenet-to-xray"])["metrics.test/auc"]
     assert run == 0.9

@@ -20,26 +20,26 @@ def target(tmp_path: Path) -> Path:
 
 
 def test_the_file_appears_whole_once_the_block_has_ended(target):
-    with files.replacing(target) as beside:
-        beside.write_text("half")
+    with files.replacing(target) as temporary:
+        temporary.write_text("half")
         assert not target.exists()
-        beside.write_text("whole")
+        temporary.write_text("whole")
     assert target.read_text() == "whole"
     assert list(target.parent.iterdir()) == [target]
 
 
 def test_the_old_file_can_be_read_until_the_block_ends(target):
     files.write_text(target, "old")
-    with files.replacing(str(target)) as beside:
-        beside.write_text("new")
+    with files.replacing(str(target)) as temporary:
+        temporary.write_text("new")
         assert target.read_text() == "old"
     assert target.read_text() == "new"
 
 
 def test_the_temporary_file_is_hidden_in_the_same_folder_with_the_same_suffixes(tmp_path):
-    with files.replacing(tmp_path / "model.weights.h5") as beside:
-        assert beside.parent == tmp_path
-        assert beside.name.startswith(".") and beside.name.endswith(".weights.h5")
+    with files.replacing(tmp_path / "model.weights.h5") as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.name.startswith(".") and temporary.name.endswith(".weights.h5")
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError, SystemExit])
@@ -47,16 +47,16 @@ def test_the_temporary_file_is_hidden_in_the_same_folder_with_the_same_suffixes(
 def test_a_failure_leaves_the_old_file_and_no_temporary_one(target, stop, old):
     if old:
         files.write_text(target, old)
-    with pytest.raises(stop), files.replacing(target) as beside:
-        beside.write_text("half")
+    with pytest.raises(stop), files.replacing(target) as temporary:
+        temporary.write_text("half")
         raise stop
     assert list(target.parent.iterdir()) == ([target] if old else [])
     assert not old or target.read_text() == old
 
 
 def test_a_writer_that_removes_the_temporary_file_fails(target):
-    with pytest.raises(FileNotFoundError), files.replacing(target) as beside:
-        beside.unlink()
+    with pytest.raises(FileNotFoundError), files.replacing(target) as temporary:
+        temporary.unlink()
     assert not list(target.parent.iterdir())
 
 
@@ -78,8 +78,8 @@ def test_a_folder_of_the_files_name_is_not_replaced(tmp_path):
 KILLED = """
 import os, signal
 from cxr import files
-with files.replacing("model.weights.h5") as beside:
-    beside.write_text("half")
+with files.replacing("model.weights.h5") as temporary:
+    temporary.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
 

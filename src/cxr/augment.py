@@ -6,9 +6,9 @@ composed into one matrix on the host, and the grey image is interpolated once. O
 224 x 224 this is 7 times as fast as ImageDataGenerator on RGB, and 12 times as fast as the layers
 (``python -m benchmarks.augmentation``).
 
-Augmentation is drawn from (seed, phase, epoch, step) alone, so any batch can be drawn again, in any
-order and on any backend. A perturbation is drawn from (seed, id of the image): an image always gets
-the same one.
+Augmentation depends on (seed, phase, epoch, step) alone, so any batch can be drawn again, in any
+order and on any backend. A perturbation depends on (seed, id of the image) alone, so an image
+always gets the same one.
 """
 
 from collections.abc import Iterable
@@ -39,16 +39,15 @@ def draw(
         shape: height and width of the images in pixels; shifts are fractions of them.
         count: how many images.
         seed: ``seed`` of params.yaml.
-        *purpose: of the draws: phase, epoch, step.
+        *purpose: identifies the draws: phase, epoch, step.
 
     Returns:
         float64 [count, 7], the columns of :data:`DRAWS`: rotation in degrees; shifts along x and y
         in pixels; shear in degrees; zooms along x and y (a factor: above 1 shows more, smaller);
         flip, 0 or 1.
 
-        ImageDataGenerator names its shifts likewise but, since its matrix is exchanged between rows
-        and columns, moves images sideways by ``height_shift_range`` (tried, Keras 3.15). Here
-        ``width_shift`` is along the width.
+        Here ``width_shift`` is along the width. ImageDataGenerator swaps rows and columns in its
+        matrix, so its ``height_shift_range`` moves images sideways (tried, Keras 3.15).
     """
     unit = seeding.generator(seed, "augment", *purpose).random((count, len(DRAWS)))
     return _ranged(unit, settings, shape)
@@ -57,17 +56,17 @@ def draw(
 def perturbations(
     settings: params.Perturbation, shape: tuple[int, int], ids: Iterable[str], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the perturbation of each image: an affine map, a shift of its grey values, a brightness.
+    """Draw each image's perturbation: an affine map, a shift of the grey values, a brightness.
 
     Args:
         settings: the ranges.
         shape: height and width of the images in pixels.
-        ids: of n images. An id always gets the same perturbation, whatever the other ids are.
+        ids: of n images. The perturbation of an id does not depend on the other ids.
         seed: ``seed`` of params.yaml.
 
     Returns:
         Maps float64 [n, 3, 3], see :func:`matrices`; and tones float64 [n, 2], see
-        :class:`ToneAugmentation`: an offset in grey values of 255, and then a factor.
+        :class:`ToneAugmentation`: an offset in grey values (0 to 255), then a factor.
     """
     count = len(DRAWS) + 2
     unit = np.stack([seeding.generator(seed, "perturb", str(name)).random(count) for name in ids])
@@ -86,16 +85,16 @@ def perturbations(
 
 
 def matrices(draws: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Compose each row of draws into one matrix about the image's centre.
+    """Return one matrix about the image's centre for each row of draws.
 
     The order is ImageDataGenerator's: rotation, shift, shear, zoom, and the flip last.
 
     Args:
-        draws: [count, 7], as :func:`draw` gives them.
+        draws: [count, 7], from :func:`draw`.
         shape: height and width of the images in pixels.
 
     Returns:
-        float64 [count, 3, 3]: from (x, y, 1) of an output pixel to (x, y, 1) of the input.
+        float64 [count, 3, 3]: each maps (x, y, 1) of an output pixel to (x, y, 1) of the input.
     """
     theta, tx, ty, shear, zx, zy, flip = draws.T
     theta, shear = np.deg2rad(theta), np.deg2rad(shear)
@@ -110,9 +109,9 @@ def matrices(draws: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def transforms(matrices: np.ndarray, tones: np.ndarray | None = None) -> np.ndarray:
-    """Return maps [count, 3, 3] and tones [count, 2] as the float32 [count, 10] of a model's input.
+    """Return maps [count, 3, 3] and tones [count, 2] as a model's input, float32 [count, 10].
 
-    Without tones grey values stay as they are.
+    Without tones, grey values do not change.
     """
     if tones is None:
         tones = np.tile([0.0, 1.0], (len(matrices), 1))
@@ -136,15 +135,14 @@ def transform_images(images: Any, transforms: Any) -> Any:
 def with_transforms(model: keras.Model) -> keras.Model:
     """Return a model that transforms the images (augments or perturbs) before ``model``.
 
-    It shares the weights of ``model``, which has only Keras's own layers and is the one to save and
-    to serve.
+    Both share their weights. Save and serve ``model``, which has only Keras's own layers.
 
     Args:
         model: takes uint8 [batch, size, size, 1], and has a layer :data:`AS_FLOAT`.
 
     Returns:
-        A model of two inputs: the X-rays uint8 [batch, size, size, 1], and transforms float32
-        [batch, 10] as :func:`transforms` gives them.
+        A model with two inputs: X-rays uint8 [batch, size, size, 1], and transforms float32
+        [batch, 10] from :func:`transforms`.
     """
     image = keras.Input(model.input_shape[1:], dtype="uint8", name="xray")
     transform = keras.Input((TRANSFORM,), dtype="float32", name="transform")
@@ -162,8 +160,8 @@ class AffineAugmentation(keras.layers.Layer):
             float32 [batch, 8], the first eight columns of :func:`transforms`.
 
     Returns:
-        Images of the same shape, always float32: bfloat16 would round the pixels before they
-        reach the backbone.
+        Images of the same shape, always float32, because bfloat16 would round the pixels before
+        they reach the backbone.
 
     Example:
         >>> settings = params.load().systems["vgg16_transfer"].augmentation
@@ -173,7 +171,7 @@ class AffineAugmentation(keras.layers.Layer):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32"} | kwargs)
-        # XLA cannot compile TensorFlow's kernel of the map; it can compile JAX's.
+        # XLA can compile JAX's kernel of the affine map, but not TensorFlow's.
         self.supports_jit = keras.backend.backend() != "tensorflow"
 
     def call(self, inputs: tuple[Any, Any]) -> Any:
@@ -194,12 +192,12 @@ class AffineAugmentation(keras.layers.Layer):
 class ToneAugmentation(keras.layers.Layer):
     """Shift the grey values of each image of a batch, then multiply them by its brightness.
 
-    This is ImageDataGenerator's order, without its rounding to whole grey values. Shifted values
-    are clipped to the image's own range, and products to 0 to 255.
+    The order is ImageDataGenerator's, but values are not rounded to whole grey values. Shifted
+    values are clipped to the image's own range, and products to 0 to 255.
 
     Call arguments:
         inputs: a pair: images [batch, height, width, channels], 0 to 255, and tones [batch, 2]:
-            an offset in grey values, and then a factor. (0, 1) changes nothing.
+            an offset in grey values, then a factor. (0, 1) changes nothing.
 
     Returns:
         Images of the same shape, always float32.
@@ -222,7 +220,7 @@ class ToneAugmentation(keras.layers.Layer):
 
 
 def _ranged(unit: np.ndarray, settings: params.Augmentation, shape: tuple[int, int]) -> np.ndarray:
-    """Scale draws from 0 to 1 [count, 7 or more] to the ranges of :data:`DRAWS`."""
+    """Scale draws in [0, 1), of shape [count, 7 or more], to the ranges of :data:`DRAWS`."""
     height, width = shape
     zoom = settings.zoom
     low_high = np.array(
@@ -241,6 +239,6 @@ def _ranged(unit: np.ndarray, settings: params.Augmentation, shape: tuple[int, i
 
 
 def _matrix(*six: Any) -> np.ndarray:
-    """Stack an affine matrix's six free numbers, each one or [count], to [count, 3, 3]."""
+    """Return matrices [count, 3, 3] from an affine map's six numbers, each a scalar or [count]."""
     rows = np.stack(np.broadcast_arrays(*np.atleast_1d(*six), 0, 0, 1)[:9], axis=-1)
     return rows.reshape(-1, 3, 3).astype("float64")

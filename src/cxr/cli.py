@@ -1,4 +1,4 @@
-"""The command ``cxr``: MLflow's UI, and the runs that MLflow lacks."""
+"""The command ``cxr``: start the MLflow UI, and log the runs that MLflow lacks."""
 
 import argparse
 import logging
@@ -10,19 +10,19 @@ from typing import Any
 from cxr.errors import InputError, reported
 from cxr.tracking.provenance import NAME
 
-# The folders of the stages, in the order of the pipeline: a training comes before its evaluation.
+# The stages' output folders in pipeline order, so that training is logged before its evaluation.
 FOLDERS = ("raw", "splits", "tensors/*", "weights/*", "models/*", "evaluations/*", "reports")
 
 UI = """\
 Start the MLflow UI on this machine, and print the address of each experiment's table of models.
-It shows mlflow.db at the repository's root. Where MLFLOW_TRACKING_URI names a server, which has a
-UI of its own, the addresses there are printed and nothing is started.
+The UI shows mlflow.db at the repository's root. If MLFLOW_TRACKING_URI names a server, the command
+only prints the addresses there, because the server has its own UI.
 """
 SYNC = """\
-Log the runs that MLflow lacks, from the outputs here: after a lost database, an unreachable server,
-or a `dvc pull` or `dvc repro` that restored a stage instead of running it. A run is made from the
-provenance.json of its stage, so it says when, where and with which code the stage ran. Runs that
-are complete are left as they are; runs that were sent in part are completed.
+Log the runs that MLflow lacks, from the outputs in this repository. Use it after the database was
+lost, the server was down, or `dvc pull` or `dvc repro` restored a stage instead of running it. Each
+run is built from its stage's provenance.json, so it shows when, where and with which code the stage
+ran. Complete runs do not change; incomplete runs are completed.
 
 Run it from the repository's root. It writes to mlflow.db there, or to MLFLOW_TRACKING_URI.
 """
@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser("cxr", description="Look at the pipeline's runs in MLflow.")
+    """Parse the arguments and run the subcommand."""
+    parser = argparse.ArgumentParser("cxr", description="Show and log the pipeline's MLflow runs.")
     commands = parser.add_subparsers(dest="command", required=True)
     shown = commands.add_parser(
         "ui", help="start the MLflow UI", description=UI,
@@ -40,7 +40,7 @@ def main() -> None:
     )  # fmt: skip
     shown.add_argument("--port", type=int, default=5000, help="port of the UI (default: 5000)")
     commands.add_parser(
-        "sync", help="log the runs that MLflow lacks, from the outputs here", description=SYNC,
+        "sync", help="log the runs that MLflow lacks", description=SYNC,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     given = parser.parse_args()
@@ -56,10 +56,10 @@ def sync(root: Path) -> None:
     """Log the runs that MLflow lacks.
 
     Args:
-        root: the folder that has ``raw/``, ``models/`` and the other outputs.
+        root: the folder with ``raw/``, ``models/`` and the other outputs.
 
     Raises:
-        InputError: there are no outputs, MLflow cannot be reached, or a run cannot be made.
+        InputError: there are no outputs, MLflow cannot be reached, or a run cannot be built.
     """
     folders = [
         path.parent for pattern in FOLDERS for path in sorted(root.glob(f"{pattern}/{NAME}"))
@@ -72,7 +72,7 @@ def sync(root: Path) -> None:
         raise InputError(message)
     from tqdm import tqdm
 
-    from cxr.tracking import client, records  # here: MLflow takes seconds to import, --help none
+    from cxr.tracking import client, records  # here, so that --help does not import MLflow
 
     sent, loggable, problems = 0, 0, []
     for folder in tqdm(folders, unit="run", disable=None):
@@ -87,19 +87,19 @@ def sync(root: Path) -> None:
             message = f"MLflow at {client.uri()} does not answer: {error}"
             raise InputError(message) from error
     log.info(
-        "%d of %d stages were missing in MLflow at %s and are there now",
+        "%d of %d stages were missing in MLflow at %s and have been logged",
         sent, loggable, client.uri(),
     )  # fmt: skip
     if problems:
-        message = f"{len(problems)} cannot be sent: {'; '.join(problems)}"
+        message = f"{len(problems)} cannot be logged: {'; '.join(problems)}"
         raise InputError(message)
 
 
 def ui(port: int) -> None:
-    """Start the MLflow UI, which replaces this process.
+    """Replace this process by the MLflow UI.
 
     Args:
-        port: that the UI listens on.
+        port: the port that the UI listens on.
 
     Raises:
         InputError: MLflow's database or server cannot be reached.
@@ -116,16 +116,16 @@ def ui(port: int) -> None:
     for experiment, page in pages.items():
         log.info("%-20s %s/%s", experiment, root, page)
     if not pages:
-        log.info("no runs yet: `dvc repro` or `make demo` makes some; the UI is at %s", root)
+        log.info("no runs yet: run `dvc repro` or `make demo`; the UI is at %s", root)
     if not served:
-        log.info("starting; Ctrl-C ends it")
+        log.info("starting; press Ctrl-C to stop")
         store = ["--backend-store-uri", client.uri()]
         where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
         os.execvp("mlflow", ["mlflow", "server", *where, *store])
 
 
 def _load(folder: Path) -> Any:
-    """Load a trained model; Keras is imported for the first one."""
+    """Load a trained model; the first call imports Keras."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on instruction sets
     from cxr import models
 

@@ -1,4 +1,4 @@
-"""The one exception for what a person can mend, and how a command ends with it."""
+"""The exception for errors that the user can fix, and how a command reports it."""
 
 import sys
 from collections.abc import Iterator
@@ -6,16 +6,16 @@ from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """Something that was given is wrong: a parameter, a file, a folder, a permission.
+    """The user's input is wrong: a parameter, a file, a folder or a permission.
 
     The message says what was received, what is allowed and what to do. Commands print it as one
-    line and exit with 1; any other exception is a defect of this project and keeps its traceback.
+    line and exit with 1. Any other exception is a bug in this project and keeps its traceback.
     """
 
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """End the process with one line where the block fails for a reason that a person can mend."""
+    """Exit with a one-line message if the block fails for a reason that the user can fix."""
     try:
         yield
     except InputError as error:

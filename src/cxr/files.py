@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read in one way, and hashed."""
+"""Write files whole or not at all, read tables and JSON in one way, and hash files."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ import pandas as pd
 
 from cxr.errors import InputError
 
-# Columns that are text whatever they look like: the id 0012 and the patient NA are no numbers.
+# Columns that are always text: the id 0012 must not become 12, nor the patient NA become NaN.
 TEXT = (
     "id", "path", "patient", "subtype", "mode", "sha256", "pixel_hash", "official_split", "split",
     "phase", "system", "reason",
@@ -22,26 +22,26 @@ TEXT = (
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` and move it there once the block has ended well.
+    """Yield a temporary path, and rename it to ``path`` if the block succeeds.
 
     Args:
-        path: the file to make or to replace; its folder is made where it is missing.
+        path: the file to create or replace; a missing folder is created.
 
     Yields:
-        The temporary path, in the same folder and with the same suffixes, so that the move is a
-        rename and writers that look at the suffix (Keras, Pillow) do the right thing. It is removed
-        where the block fails. Only a killed process (SIGKILL) leaves it, under a name that begins
-        with a dot and that nothing reads; the next call for the same ``path`` removes it.
+        The temporary path. It is in the same folder, so that the rename is atomic, and has the same
+        suffixes, because Keras and Pillow choose a format by suffix. If the block fails, the file
+        is removed. Only a killed process (SIGKILL) leaves it behind, under a name that begins with
+        a dot and that nothing reads; the next call for the same ``path`` removes it.
 
     Raises:
-        InputError: where the folder cannot be written to.
+        InputError: the folder cannot be written to.
     """
     target = Path(path)
-    beside = target.with_name(f".{os.getpid()}.part.{target.name}")
+    temporary = target.with_name(f".{os.getpid()}.part.{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target)
-        beside.touch()
+        temporary.touch()
     except OSError as error:
         message = (
             f"cannot write {target}: {error.strerror}. "
@@ -49,16 +49,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         )
         raise InputError(message) from error
     try:
-        yield beside
-        beside.replace(target)
+        yield temporary
+        temporary.replace(target)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` to ``path`` as UTF-8 with Unix line ends, whole or not at all."""
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8", newline="\n")
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -68,15 +68,15 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 def write_csv(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
     """Write a table without its index, whole or not at all; the same table gives the same bytes."""
-    with replacing(path) as beside:
-        table.to_csv(beside, index=False, lineterminator="\n")
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Read a stage's output.
+    """Read the bytes of a stage's output.
 
     Raises:
-        InputError: where it is not there.
+        InputError: the file is missing.
     """
     try:
         return Path(path).read_bytes()
@@ -89,7 +89,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a JSON object that a stage wrote.
 
     Raises:
-        InputError: where it is not there, or is not a JSON object.
+        InputError: the file is missing, or is not a JSON object.
     """
     text = read_bytes(path)
     try:
@@ -103,11 +103,11 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read a table that a stage wrote.
 
     Returns:
-        The columns named in :data:`TEXT` as text, where an empty cell is an empty string; of the
-        others, an empty cell is NaN, and floats are the ones that were written, to the last bit.
+        The table. Columns named in :data:`TEXT` are text, and their empty cells are empty strings.
+        In other columns empty cells are NaN, and floats are read back to the last bit.
 
     Raises:
-        InputError: where it is not there, or is not a table.
+        InputError: the file is missing, or is not a table.
     """
     if not Path(path).is_file():
         message = f"{path} is missing: make it with `dvc repro`, or get it with `dvc pull`"
@@ -132,7 +132,7 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 
 def file_md5(path: str | os.PathLike[str]) -> str:
-    """Return the MD5 of a file's bytes as 32 hexadecimal digits: what DVC knows a file by."""
+    """Return the MD5 of a file's bytes as 32 hexadecimal digits, as DVC records it."""
     return _digest(path, "md5")
 
 
@@ -142,17 +142,17 @@ def bytes_sha256(data: bytes) -> str:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove the temporary files of ``target`` whose process is gone: DVC would never do it."""
+    """Remove the temporary files of ``target`` whose process has ended; DVC never removes them."""
     named = re.compile(r"\.(\d{1,9})\.part\." + re.escape(target.name))
     for path in list(target.parent.iterdir()):
         match = named.fullmatch(path.name)
         if match is None:
             continue
         try:
-            os.kill(int(match[1]), 0)  # signal 0 only asks whether the process exists
+            os.kill(int(match[1]), 0)  # signal 0 only tests whether the process exists
         except ProcessLookupError:
             path.unlink(missing_ok=True)
-        except PermissionError:  # another user's process, which is alive
+        except PermissionError:  # the process is alive and belongs to another user
             continue
 
 

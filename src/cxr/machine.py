@@ -1,4 +1,4 @@
-"""The machine: its processor, and the versions of what results may depend on."""
+"""The machine: its processor, and the versions of Python and packages."""
 
 import platform
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cpu_name() -> str:
-    """Return the processor's model name, such as ``AMD EPYC 9654``."""
+    """Return the processor's model name, for example ``AMD EPYC 9654``."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:  # not Linux
@@ -17,11 +17,11 @@ def cpu_name() -> str:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Return the versions of Python and of those of the packages that are installed."""
+    """Return the versions of Python and of each installed package; missing ones are left out."""
     found = {"python": platform.python_version()}
     for package in packages:
         try:
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # one backend is enough
+        except metadata.PackageNotFoundError:  # only one of the backends need be installed
             continue
     return found

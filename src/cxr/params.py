@@ -1,7 +1,7 @@
 """The schema of params.yaml: types, ranges and messages. Unknown keys are errors.
 
-No stage depends on this file (DVC tracks the values that a stage reads), so it must compute nothing
-that a result depends on.
+No stage depends on this file, because DVC tracks the values that a stage reads. It must therefore
+compute nothing that a result depends on.
 """
 
 import difflib
@@ -27,7 +27,7 @@ from cxr.errors import InputError
 CLASSES = ("NORMAL", "PNEUMONIA")  # the label of a class is its index: 0, 1
 SPLITS = ("train", "val", "test")
 
-# The name of a phase or a system is also the name of a file or a folder.
+# Phases and systems name files and folders.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 
 
@@ -43,7 +43,7 @@ class Counts(_Frozen):
 
 
 class Split(_Frozen):
-    """How the images are split; see :func:`cxr.data.split.assign`."""
+    """Settings of the split; see :func:`cxr.data.split.assign`."""
 
     protocol: Literal["grouped", "image", "official"]
     val: Counts
@@ -53,7 +53,7 @@ class Split(_Frozen):
 
 
 class Tensors(_Frozen):
-    """How an image becomes the square that a network expects; see :mod:`cxr.data.tensors`."""
+    """How an image is brought to the square that a network expects; see :mod:`cxr.data.tensors`."""
 
     resize: Literal["squash", "letterbox", "center_crop"]
 
@@ -101,7 +101,7 @@ class Dense(_Frozen):
 class Head(_Frozen):
     """The layers on top of the backbone: pooling, dropout, hidden layers and the output.
 
-    The output is one ``sigmoid``, the probability of PNEUMONIA; a ``sigmoid_pair``, one for each
+    The output is one ``sigmoid``, the probability of PNEUMONIA; a ``sigmoid_pair``, one per
     class; or the ``log_softmax`` of both classes. It also decides the loss; see
     :mod:`cxr.training.losses`.
     """
@@ -130,16 +130,16 @@ class Last(_Frozen):
     last: Annotated[int, Field(ge=1)]
 
 
-# The tags of the union below, which pydantic adds to an error's location. No key looks like them.
+# Tags of the union below. pydantic adds them to an error's location; no key looks like them.
 _TAGS = {"word": "<word>", "blocks": "<blocks>", "from_layer": "<from_layer>", "last": "<last>"}
 
 
 def _tag(rule: Any) -> str | None:
-    """Tell pydantic which type of rule is meant, so that it reports errors of that type alone."""
+    """Return the tag of a rule's type, so that pydantic reports errors of that type alone."""
     if isinstance(rule, str):
         return _TAGS["word"]
     keys = rule if isinstance(rule, dict) else getattr(rule, "model_fields_set", ())
-    if len(keys) != 1:  # such as `-S ...trainable.blocks=[5]`, which adds to a from_layer
+    if len(keys) != 1:  # `-S ...trainable.blocks=[5]` adds a second key to from_layer
         return None
     return _TAGS.get(next(iter(keys)))
 
@@ -159,7 +159,7 @@ Trainable = Annotated[
 
 
 class EarlyStopping(_Frozen):
-    """Stop when ``monitor`` has not improved by more than ``min_delta`` for ``patience`` epochs."""
+    """Stop if ``monitor`` has not improved by more than ``min_delta`` for ``patience`` epochs."""
 
     monitor: Literal["val_loss", "val_accuracy"]
     patience: Annotated[int, Field(ge=1)]
@@ -167,7 +167,7 @@ class EarlyStopping(_Frozen):
 
 
 class Plateau(_Frozen):
-    """Multiply the rate by ``factor`` when val_loss has not fallen for ``patience`` epochs."""
+    """Multiply the rate by ``factor`` if val_loss has not fallen for ``patience`` epochs."""
 
     factor: Annotated[float, Field(gt=0, lt=1)]
     patience: Annotated[int, Field(ge=1)]
@@ -214,13 +214,13 @@ class Evaluate(_Frozen):
 
 
 class Tracking(_Frozen):
-    """Where MLflow keeps the runs."""
+    """Where MLflow stores the runs."""
 
     experiment: Annotated[str, Field(min_length=1)]
 
 
 class Params(_Frozen):
-    """All of params.yaml; the comments there say what each setting is for."""
+    """All of params.yaml, whose comments explain each setting."""
 
     source: Annotated[str, Field(min_length=1)]
     seed: Annotated[int, Field(ge=0)]
@@ -235,10 +235,10 @@ class Params(_Frozen):
     systems: Annotated[dict[Name, System], Field(min_length=1)]
 
     def system(self, name: str) -> System:
-        """Return the system of that name.
+        """Return the system called ``name``.
 
         Raises:
-            InputError: there is none; the message lists the names.
+            InputError: there is no such system; the message lists the names.
         """
         if name not in self.systems:
             message = f"no system {name!r} in params.yaml: there are {', '.join(self.systems)}"
@@ -259,7 +259,7 @@ def load(path: str | os.PathLike[str] = "params.yaml") -> Params:
     path = Path(path)
     try:
         raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-        # Through JSON, because strict mode then accepts a list for a tuple, and still no "4" for 4.
+        # Through JSON, because strict mode then accepts a list for a tuple, but not "4" for 4.
         text = json.dumps(raw, default=str)
     except FileNotFoundError as error:
         message = f"{path} is missing: run from the repository's root, which has a params.yaml"
@@ -276,15 +276,15 @@ def load(path: str | os.PathLike[str] = "params.yaml") -> Params:
 
 
 def _one_line(error: Exception) -> str:
-    """Say what is wrong with YAML, and in which line, without ruamel's hints for programmers."""
+    """Return a YAML error and its line number, without ruamel's hints for programmers."""
     if isinstance(error, MarkedYAMLError) and error.problem and error.problem_mark:
         return f"line {error.problem_mark.line + 1}: {' '.join(error.problem.split())}"
     return " ".join(str(error).split())
 
 
 def _explain(problem: Any) -> str:
-    """Turn one of pydantic's errors into a sentence that begins with the dotted key."""
-    inserted = {*_TAGS.values(), "[key]"}  # parts of the location that are not in the file
+    """Return one of pydantic's errors as a sentence that begins with the dotted key."""
+    inserted = {*_TAGS.values(), "[key]"}  # parts of the location that pydantic adds
     key = [str(part) for part in problem["loc"] if part not in inserted]
     dotted = ".".join(key) or "the file"
     match problem["type"]:
@@ -309,6 +309,6 @@ def _field_names() -> set[str]:
 
 
 def _suggestion(name: str, known: Any) -> str:
-    """Return ``: did you mean ...?`` with the names most like ``name``; empty if there is none."""
+    """Return ``: did you mean ...?`` with the names closest to ``name``, or an empty string."""
     close = difflib.get_close_matches(name, sorted(known), n=2)
     return f": did you mean {' or '.join(close)}?" if close else ""

@@ -1,8 +1,8 @@
 """Random draws that depend on the seed and their purpose alone.
 
-Global generators have hidden state: after a resumed run, another order of threads or one more draw
-elsewhere they give other numbers. Here every draw derives from the seed and its purpose, such as
-``generator(seed, "augment", epoch, step)``.
+Global generators have hidden state, so their numbers change after a resumed run, with another order
+of threads, or with one more draw elsewhere. Here every draw depends on the seed and its purpose
+alone: ``generator(seed, "augment", epoch, step)``.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ def generator(seed: int, *purpose: str | int) -> np.random.Generator:
         *purpose: names and counters that identify the draws.
 
     Returns:
-        A NumPy generator: the same for the same arguments, independent of all others.
+        A NumPy generator: equal for equal arguments, independent of all others.
     """
     return np.random.default_rng(np.random.SeedSequence([seed, *map(_entropy, purpose)]))
 

@@ -154,8 +154,12 @@ class TestRejected:
             ("NORMAL/bad.png", b"\x89PNG\r\n\x1a\n" + bytes(8), "not an image"),
             ("NORMAL/bad.png", b"\x89PNG\r\n\x1a\n\0\0\0\1IHDR" + bytes(9), "cannot be decoded: "),
             ("NORMAL/bad.pgm", b"P5 8 x 255\n" + bytes(64), "cannot be decoded: "),
-            ("scans/1.png", b"", "folder 'scans' is no class: the classes are NORMAL, PNEUMONIA"),
-            ("README.txt", b"", "folder '' is no class"),
+            (
+                "scans/1.png",
+                b"",
+                "folder 'scans' is not a class: the classes are NORMAL, PNEUMONIA",
+            ),
+            ("README.txt", b"", "folder '' is not a class"),
         ],
         ids=[
             "zero bytes",
@@ -184,7 +188,7 @@ class TestRejected:
     def test_an_image_of_16_bits(self, make_archive, jpeg, two):
         deep = jpeg(np.full((4, 4), 40_000, dtype="uint16"), mode="I;16", kind="PNG")
         found = self.rejected(make_archive("a.zip", two | {"NORMAL/x.png": deep}))
-        assert found["NORMAL/x.png"].startswith("mode I;16: more than 8 bits")
+        assert found["NORMAL/x.png"].startswith("mode I;16: converting more than 8 bits")
 
     def test_a_file_damaged_in_the_zip(self, make_archive, jpeg, two):
         data = jpeg(77)

@@ -74,8 +74,8 @@ class TestFromCsv:
     @pytest.mark.parametrize(
         ("content", "said"),
         [
-            ("id;patient\na;1\n", "has no column id, but id;patient: give a CSV in UTF-8 with"),
-            ("id,who\na,1\n", "has no column patient, but id, who: give a CSV in UTF-8 with"),
+            ("id;patient\na;1\n", "has no column id, only id;patient: give a CSV in UTF-8 with"),
+            ("id,who\na,1\n", "has no column patient, only id, who: give a CSV in UTF-8 with"),
             ("", "is not a CSV in UTF-8 (No columns to parse from file): give"),
             ("id,patient\na,Zoë\n".encode("latin-1"), "is not a CSV in UTF-8 ('utf-8' codec"),
             ('id,patient\na,"1\n', "is not a CSV in UTF-8 (Error tokenizing data"),
@@ -109,7 +109,9 @@ class TestFromCsv:
         assert "the ids are those of splits/manifest.csv, such as train/NORMAL/IM-0115" in message
 
     def test_a_missing_table_is_refused(self, table):
-        with pytest.raises(InputError, match=r"patients.csv is no file: give a CSV in UTF-8 with"):
+        with pytest.raises(
+            InputError, match=r"patients.csv is not a file: give a CSV in UTF-8 with"
+        ):
             patient.from_csv(table)
 
 

@@ -152,7 +152,7 @@ class TestDownload:
     def test_refuses_another_size_than_described(self, server, describe, both_classes, target):
         message = refusal(describe(url=server.url, bytes=7, sha256=sha256(both_classes)), target)
         assert f"gave {both_classes.stat().st_size:,} bytes" in message
-        assert "descriptor says 7" in message
+        assert "descriptor has 7" in message
 
     def test_without_a_network_gives_the_url_and_instructions(self, describe, target):
         with socket.socket() as free:
@@ -160,7 +160,7 @@ class TestDownload:
             url = f"http://127.0.0.1:{free.getsockname()[1]}/xrays.zip"
         message = refusal(describe(url=url), target)
         assert f"cannot download {url} (ConnectionError)" in message
-        assert "download xrays.zip by hand (1,234 bytes, sha256 aaaaaaaaaaaa...)" in message
+        assert "download xrays.zip yourself (1,234 bytes, sha256 aaaaaaaaaaaa...)" in message
         assert "-S source=/absolute/path/xrays.zip" in message
 
     @pytest.mark.parametrize(

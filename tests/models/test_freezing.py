@@ -286,7 +286,7 @@ class TestSetTrainable:
         [
             (params.Blocks(blocks=(1, 5)), "block 5, but backbone cnn has 4 blocks"),
             (params.FromLayer(from_layer=13), "layer 13, but backbone cnn has 12 layers"),
-            (params.Last(last=19), "layer 19, but backbone cnn has 18 layers"),
+            (params.Last(last=19), "layer 19, but the network has 18 layers"),
         ],
         ids=["block", "from_layer", "last"],
     )

@@ -245,7 +245,7 @@ class TestRefused:
         path = tmp_path / "empty.h5"
         with h5py.File(path, "w") as file:
             file["measurements"] = [1, 2, 3]
-        assert "holds no layer" in refuse(path)
+        assert "no layer found" in refuse(path)
 
     def test_hdf5_of_something_else_whose_groups_have_names(self, refuse, tmp_path):
         path = tmp_path / "else.h5"

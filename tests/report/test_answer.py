@@ -40,7 +40,9 @@ class TestHeadline:
         project = write_project(tmp_path, vgg16_transfer=2.5, vgg16_scratch=2.5)
         found = project.verdict("vgg16_transfer", "vgg16_scratch")
         assert found.outcome == "open"
-        assert found.headline.startswith("Undecided: the test set cannot tell")
+        assert found.headline.startswith(
+            "Undecided: the 95 % interval of the AUC difference includes 0"
+        )
 
     def test_a_control_at_chance_level_is_said_in_the_headline(self, tmp_path: Path) -> None:
         project = write_project(tmp_path, 90, vgg16_transfer=4.0, vgg16_scratch=0.0)
@@ -72,7 +74,7 @@ class TestHeadline:
         sick = [replace(r, predictions=r.predictions.assign(label=1)) for r in results]
         found = verdict(sick, shared)
         assert found.outcome == "unknown"
-        assert found.headline.startswith("Undefined: the test set has one class only")
+        assert found.headline.startswith("Undefined: the test set has only one class")
 
 
 class TestNoControlledPair:

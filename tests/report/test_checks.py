@@ -12,7 +12,7 @@ from cxr.report.results import Context, Result
 from tests.report.fabricate import COMMIT, DEVICE, Project, with_leak, with_unknown_patients
 
 PATIENTS = "Patients in the test set and in the rest"
-PIXELS = "Pixel-equal images in the test set and in the rest"
+PIXELS = "Images with equal pixels in the test set and in the rest"
 FILE = "Class from the file alone"
 
 
@@ -68,7 +68,8 @@ class TestSplit:
         assert (found[PATIENTS].value, found[PATIENTS].good) == ("0 known", False)
         assert found[PATIENTS].note.endswith(
             f"{count} of 240 images have no known patient: each counts as its own patient, so the "
-            "same patient may be on two sides. Give split.patients a CSV of id,patient"
+            "same patient may be in the test set and in the rest. Give split.patients a CSV with "
+            "the columns id and patient"
         )
         assert found["Test set"].value == "80 images of at most 40 patients"
         assert "not counted" in found["Under an image-level split"].note
@@ -85,7 +86,7 @@ class TestThreshold:
     ) -> None:
         found = check(results, replace(shared, threshold=0.4))["Threshold"]
         assert found.good is False
-        assert found.note == "but evaluate.threshold of params.yaml is 0.4: run `dvc repro`"
+        assert found.note == "evaluate.threshold of params.yaml is now 0.4: run `dvc repro`"
 
 
 class TestShortcut:

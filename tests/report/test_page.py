@@ -131,7 +131,7 @@ class TestTop:
         )
         assert "pretrained better" in controlled
         assert (
-            'not a controlled comparison<br><span class="small">differs also in number of phases '
+            'not a controlled comparison<br><span class="small">also differs in number of phases '
             "(2 against 1)</span>" in uncontrolled
         )
         assert "uncontrolled" in uncontrolled
@@ -217,7 +217,7 @@ class TestSystems:
         assert details.count(">features</th>") == 1
         assert "5 of 10,000" in details
         assert "block5_conv1 block5_conv2 head_dense_1" in details
-        assert "restores the epoch of lowest validation loss" in details
+        assert "restores the weights of the epoch with the lowest validation loss" in details
         ((_, after),) = differences.phase_results([phased], shared).values()
         for gain in (after.gain, after.perturbed_gain):
             assert gain is not None

@@ -38,8 +38,8 @@ def test_layers_trained(rule: Any, words: str) -> None:
     [
         (
             {},
-            "Adam at 0.0001; all training images each epoch; no early stopping; ends with the last "
-            "epoch's weights",
+            "Adam at 0.0001; all whole batches in each epoch; no early stopping; ends with the "
+            "last epoch's weights",
         ),
         (
             {
@@ -48,17 +48,19 @@ def test_layers_trained(rule: Any, words: str) -> None:
                 "early_stopping": {"monitor": "val_accuracy", "patience": 1, "min_delta": 0.001},
                 "restore": "val_accuracy",
             },
-            "Adam at 0.0001; times 0.2 after 3 epochs without a lower validation loss, down to "
-            "1e-05; 1,200 batches an epoch; stops after 1 epoch without an improvement of more "
-            "than 0.001 in validation accuracy; restores the epoch of highest validation accuracy",
+            "Adam at 0.0001; rate times 0.2 after 3 epochs without a lower validation loss, down "
+            "to 1e-05; 1,200 batches per epoch; stops after 1 epoch without an improvement of more "
+            "than 0.001 in validation accuracy; restores the weights of the epoch with the highest "
+            "validation accuracy",
         ),
         (
             {
                 "early_stopping": {"monitor": "val_loss", "patience": 10, "min_delta": 0.0},
                 "restore": "val_loss",
             },
-            "Adam at 0.0001; all training images each epoch; stops after 10 epochs without an "
-            "improvement in validation loss; restores the epoch of lowest validation loss",
+            "Adam at 0.0001; all whole batches in each epoch; stops after 10 epochs without an "
+            "improvement in validation loss; restores the weights of the epoch with the lowest "
+            "validation loss",
         ),
     ],
 )

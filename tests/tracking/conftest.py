@@ -60,7 +60,10 @@ class Project:
             "weights_sha256": files.file_sha256(folder / "model.weights.h5"),
         }  # fmt: skip
         files.write_json(folder / "train.json", record)
-        training = {"policy": "float32", "seconds": 6.5, "seconds_per_epoch": [4.0, 2.5]}
+        training = {
+            "policy": "float32", "seconds": 6.5, "seconds_per_epoch": [4.0, 2.5],
+            "backend": "tensorflow",
+        }  # fmt: skip
         provenance.finish(started, folder, device="a GPU", training=training)
         return folder
 

@@ -46,32 +46,32 @@ def start(settings, inputs=(), **parameters):
 
 class TestGit:
     def test_outside_of_a_repository_there_is_no_commit(self, folder, settings):
-        assert start(settings).note["git"] == {"commit": None, "changed": []}
+        assert start(settings).provenance["git"] == {"commit": None, "changed": []}
 
     def test_without_git_there_is_no_commit(self, repository, settings, monkeypatch):
         monkeypatch.setenv("PATH", str(repository))
-        assert start(settings).note["git"] == {"commit": None, "changed": []}
+        assert start(settings).provenance["git"] == {"commit": None, "changed": []}
 
     def test_a_repository_without_a_commit_has_none(self, folder, settings):
         git("init", "--quiet")
-        assert start(settings).note["git"]["commit"] is None
+        assert start(settings).provenance["git"]["commit"] is None
 
     def test_a_clean_tree_has_its_commit_and_no_changes(self, repository, settings):
         head = git("rev-parse", "HEAD")
-        assert start(settings).note["git"] == {"commit": head, "changed": []}
+        assert start(settings).provenance["git"] == {"commit": head, "changed": []}
 
     def test_changed_new_moved_and_deleted_files_are_listed(self, repository, settings):
         git("mv", "code.py", "moved.py")
         (repository / "src").mkdir()
         (repository / "src" / "ä b.py").write_text("2\n")
-        listed = start(settings).note["git"]["changed"]
+        listed = start(settings).provenance["git"]["changed"]
         assert listed == ["code.py", "moved.py", "src/ä b.py"]
 
     def test_parameters_lock_and_ignored_files_are_no_code(self, repository, settings):
         for name in ("params.yaml", "dvc.lock"):
             (repository / name).write_text("2\n")
         (repository / "out" / "x.csv").write_text("3\n")
-        assert start(settings).note["git"]["changed"] == []
+        assert start(settings).provenance["git"]["changed"] == []
 
     def test_the_commit_is_that_of_the_start(self, repository, settings):
         head = git("rev-parse", "HEAD")
@@ -126,7 +126,7 @@ class TestFinish:
         assert (note["device"], note["training"]) == ("a GPU", {"policy": "float32"})
 
     def test_two_runs_of_a_stage_have_two_ids(self, folder, settings):
-        assert start(settings).note["id"] != start(settings).note["id"]
+        assert start(settings).provenance["id"] != start(settings).provenance["id"]
 
 
 def test_missing_input_says_how_to_get_it(folder, settings):

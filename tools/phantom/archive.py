@@ -45,7 +45,10 @@ def write_archive(
         message = f"size_range must be {MIN_SIDE} <= shortest <= longest, got {short} and {long}"
         raise InputError(message)
     planned = plan.files(seed, images)
-    with replacing(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
+    with (
+        replacing(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
+    ):
         for file in tqdm(planned, desc="drawing phantoms", unit="image", disable=None):
             entry = zipfile.ZipInfo(file.path, date_time=(1980, 1, 1, 0, 0, 0))
             entry.create_system = 3  # Unix, wherever this runs

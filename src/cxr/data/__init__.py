@@ -1,1 +1,1 @@
-"""The X-rays: from their source to an archive, a manifest with splits, and a cache of pixels."""
+"""The X-rays: source, archive, manifest, splits, and the cache of pixels."""

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from cxr.errors import InputError
 
 OFFICIAL = ("train", "val", "test")  # the folder names of an archive's own split
-# A detector of 43 x 43 cm at 0.1 mm a pixel gives 18.5 million pixels: 74 MB as uncompressed RGBA.
-# What inflates to more is no X-ray, and one such file a thread could fill the memory.
+# A detector of 43 x 43 cm with 0.1 mm per pixel has 18.5 million pixels: 74 MB as raw RGBA.
+# A larger file is not an X-ray, and one such file per thread could fill the memory.
 MAX_BYTES = 100_000_000
 
 log = logging.getLogger(__name__)
@@ -23,10 +23,10 @@ class Entry:
 
     Attributes:
         path: its name in the zip.
-        id: its last two folders and its name without the suffix; the whole path where several
-            files of the archive would share that.
-        folder: the folder that holds it, which should be a class.
-        official_split: train, val or test where the archive has such folders, else empty.
+        id: its last two folders and its name without the suffix; the whole path if several files
+            of the archive would share that id.
+        folder: name of its folder, which should be a class.
+        official_split: train, val or test if that is the folder above, otherwise empty.
     """
 
     path: str
@@ -38,9 +38,9 @@ class Entry:
 def entries(archive: zipfile.ZipFile) -> list[Entry]:
     """Return the files that should be X-rays, in the order of their names.
 
-    Folders, ``__MACOSX`` and hidden files (``.DS_Store``) are skipped. So is a second copy of a
-    file, with the same name, class and official split: Kaggle's zip holds all of its files once
-    more in ``chest_xray/chest_xray/``, which would double every count.
+    Folders, ``__MACOSX`` and hidden files (``.DS_Store``) are skipped. So are second copies: files
+    with the same name, class, official split and content. Kaggle's zip holds all of its files again
+    in ``chest_xray/chest_xray/``, which would double every count.
     """
     paths: dict[tuple[str, str, str, int, int], str] = {}
     copies = 0
@@ -52,7 +52,7 @@ def entries(archive: zipfile.ZipFile) -> list[Entry]:
         copies += file in paths
         paths.setdefault(file, path)
     if copies:
-        log.warning("%d files are in the archive twice; one copy of each is used", copies)
+        log.warning("%d files in the archive are second copies and are not used", copies)
     files_of_id = Counter(map(_id, paths.values()))
     return [
         Entry(
@@ -79,11 +79,11 @@ def _id(path: str) -> str:
 
 
 def open_zip(path: Path, name: str | None = None) -> zipfile.ZipFile:
-    """Open a zip, from which several threads may read.
+    """Open a zip for reading, also from several threads.
 
     Args:
         path: the zip.
-        name: how errors call it; its path by default.
+        name: its name in error messages; by default its path.
 
     Raises:
         InputError: the file is missing, truncated or not a zip.
@@ -105,7 +105,7 @@ def read(archive: zipfile.ZipFile, path: str) -> bytes:
     """Return the bytes of one file of an archive, at most :data:`MAX_BYTES`.
 
     Raises:
-        InputError: the file is missing, too large, damaged, encrypted, or compressed by a method
+        InputError: the file is missing, too large, corrupt, encrypted, or compressed by a method
             that Python does not know.
     """
     try:
@@ -113,7 +113,7 @@ def read(archive: zipfile.ZipFile, path: str) -> bytes:
         if info.file_size > MAX_BYTES:
             message = f"{info.file_size:,} bytes: an X-ray has at most {MAX_BYTES:,}"
             raise InputError(message)
-        # ZipFile.read would inflate everything before it compares with the declared size.
+        # ZipFile.read would inflate the whole file before it checks the declared size.
         with archive.open(info) as stream:
             return stream.read(info.file_size + 1)
     except KeyError as error:

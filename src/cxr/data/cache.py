@@ -10,14 +10,14 @@ from cxr.errors import InputError
 
 
 def open_cache(folder: Path) -> tuple[np.ndarray, pd.DataFrame]:
-    """Open the X-rays that the preprocess stage cached, without reading a pixel yet.
+    """Open the X-rays that the preprocess stage cached, without reading their pixels.
 
     Args:
         folder: ``tensors/<size>``.
 
     Returns:
-        Images uint8 [n, size, size], memory-mapped; and a table with a row for each of them: id,
-        label (0 or 1), split and patient.
+        Images uint8 [n, size, size], memory-mapped; and a table with one row per image: id, label
+        (0 or 1), split and patient.
 
     Raises:
         InputError: one of the two files is missing, or they have different lengths.

@@ -1,4 +1,4 @@
-"""The contact sheet: a few cached X-rays of each split and class, to look at."""
+"""The contact sheet: a few cached X-rays of each split and class, for a visual check."""
 
 import numpy as np
 import pandas as pd
@@ -7,18 +7,18 @@ from PIL import Image, ImageDraw
 from cxr.data import image
 from cxr.params import CLASSES, SPLITS
 
-SIDE = 160  # pixels of an X-ray
+SIDE = 160  # side of an X-ray in pixels
 GAP = 8  # pixels between X-rays
 CAPTION = 14  # pixels above an X-ray, for its id
 
 
 def draw(images: np.ndarray, index: pd.DataFrame, columns: int = 4) -> Image.Image:
-    """Return a sheet with a row for each split and class; each X-ray has its id above it.
+    """Return a sheet with one row per split and class, and the id above each X-ray.
 
     Args:
         images: uint8 [n, size, size].
-        index: a row for each image, with id, label and split.
-        columns: X-rays in a row, spread evenly over all of that split and class.
+        index: id, label and split, one row per image.
+        columns: X-rays per row, spaced evenly over the images of that split and class.
 
     Returns:
         A grey image (mode L).

@@ -1,4 +1,4 @@
-"""Images: decoded to grey, hashed, and brought to a square."""
+"""Decode images to grey, hash their pixels, and bring them to a square."""
 
 import hashlib
 import io
@@ -8,8 +8,8 @@ from PIL import Image, UnidentifiedImageError
 
 from cxr.errors import InputError
 
-GREY_8_BIT = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # 8 bits a channel or less
-SMOOTH = Image.Resampling.BILINEAR  # Pillow averages over what one pixel covers: no aliasing
+GREY_8_BIT = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # at most 8 bits per channel
+SMOOTH = Image.Resampling.BILINEAR  # Pillow averages over the area of an output pixel: no aliasing
 
 
 def decode(data: bytes) -> tuple[np.ndarray, str]:
@@ -19,10 +19,11 @@ def decode(data: bytes) -> tuple[np.ndarray, str]:
         data: the bytes of a JPEG, PNG, or anything else that Pillow reads.
 
     Returns:
-        uint8 [height, width], RGB by its luma (ITU-R 601), and the mode it was stored in.
+        uint8 [height, width] (RGB is converted to its luma, ITU-R 601), and the mode that the image
+        was stored in.
 
     Raises:
-        InputError: with the reason, where it cannot be used.
+        InputError: the image cannot be used; the message is the reason.
     """
     if not data:
         message = "zero bytes"
@@ -32,7 +33,7 @@ def decode(data: bytes) -> tuple[np.ndarray, str]:
             mode = image.mode
             if mode not in GREY_8_BIT:
                 message = (
-                    f"mode {mode}: more than 8 bits a pixel, which a conversion to 8 would distort"
+                    f"mode {mode}: converting more than 8 bits per channel to 8 would distort it"
                 )
                 raise InputError(message)
             return np.asarray(image.convert("L")), mode
@@ -50,7 +51,7 @@ def decode(data: bytes) -> tuple[np.ndarray, str]:
 
 
 def pixel_hash(pixels: np.ndarray) -> str:
-    """Return a hash that is equal for two images exactly where size and pixels are.
+    """Return a hash that two images share if and only if their size and pixels are equal.
 
     Args:
         pixels: uint8 array, [height, width], grey.
@@ -64,12 +65,12 @@ def pixel_hash(pixels: np.ndarray) -> str:
 
 
 def squash(grey: np.ndarray, size: int) -> np.ndarray:
-    """Stretch uint8 [height, width] to [size, size]; the aspect is lost."""
+    """Stretch uint8 [height, width] to [size, size]; the aspect ratio is lost."""
     return np.asarray(Image.fromarray(grey).resize((size, size), SMOOTH))
 
 
 def letterbox(grey: np.ndarray, size: int) -> np.ndarray:
-    """Fit uint8 [height, width] into [size, size]; what is left over is black, on both sides."""
+    """Fit uint8 [height, width] into [size, size] and pad both sides with black."""
     height, width = grey.shape
     scale = size / max(height, width)
     inner = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -81,7 +82,7 @@ def letterbox(grey: np.ndarray, size: int) -> np.ndarray:
 
 
 def center_crop(grey: np.ndarray, size: int) -> np.ndarray:
-    """Cut the middle square out of uint8 [height, width] and bring it to [size, size]."""
+    """Crop the middle square of uint8 [height, width] and resize it to [size, size]."""
     side = min(grey.shape)
     top, left = (grey.shape[0] - side) // 2, (grey.shape[1] - side) // 2
     return squash(grey[top : top + side, left : left + side], size)

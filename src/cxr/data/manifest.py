@@ -1,4 +1,4 @@
-"""The manifest: one row an X-ray, with its patient, its size and its hashes."""
+"""The manifest: one row per image, with its patient, size and hashes."""
 
 import zipfile
 from collections.abc import Mapping
@@ -21,17 +21,17 @@ COLUMNS = (
 def build(
     path: Path, max_rejected: float, patients: Mapping[str, str] | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return a description of every image of an archive, from decoding each of them once.
+    """Decode every image of an archive once and return the manifest and the rejected files.
 
     Args:
         path: the zip.
         max_rejected: the fraction of the images, 0 to 1, that may be unusable.
-        patients: patients by image id, which override those in the file names.
+        patients: patients by image id; they override the file names.
 
     Returns:
-        The manifest, with the columns :data:`COLUMNS` and a row for each usable image, ordered by
-        path; and the rejected files: path, reason. ``patient_known`` is False where neither the
-        name nor ``patients`` gives the patient: the image is then a patient of its own.
+        The manifest, with the columns :data:`COLUMNS` and one row per usable image, ordered by
+        path; and the rejected files: path, reason. ``patient_known`` is False if neither the name
+        nor ``patients`` gives the patient; the image then counts as its own patient.
 
     Raises:
         InputError: more images are unusable than allowed, a class has no usable image, or
@@ -63,10 +63,12 @@ def build(
 def _row(
     opened: zipfile.ZipFile, entry: archive.Entry, patients: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return one file's row of the manifest, or its path and the reason to reject it."""
+    """Return a file's row of the manifest, or its path and the reason for rejecting it."""
     try:
         if entry.folder not in CLASSES:
-            message = f"folder {entry.folder!r} is no class: the classes are {', '.join(CLASSES)}"
+            message = (
+                f"folder {entry.folder!r} is not a class: the classes are {', '.join(CLASSES)}"
+            )
             raise InputError(message)
         data = archive.read(opened, entry.path)
         pixels, mode = image.decode(data)

@@ -1,4 +1,4 @@
-"""The patient an image belongs to: from the file's name, or from the user's own table."""
+"""The patient that an image belongs to, from the file name or the user's own table."""
 
 import re
 from collections.abc import Collection
@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from cxr import files
 from cxr.errors import InputError
 
-# Kaggle's names, then Mendeley's. The number of a PNEUMONIA patient identifies a child only
-# together with the subtype: 979 numbers have both bacteria and virus files, of different children.
+# Kaggle's names, then Mendeley's. A PNEUMONIA patient is a number together with a subtype: 979
+# numbers occur with both bacteria and virus, for different children.
 NAMES = (
     re.compile(r"person(?P<number>\d+)_(?P<subtype>bacteria|virus)_"),
     re.compile(r"(?P<subtype>BACTERIA|VIRUS)-(?P<number>\d+)-\d+$"),
@@ -18,14 +18,14 @@ NAMES = (
 
 
 def from_path(path: str) -> tuple[str | None, str]:
-    """Return the patient and the subtype of the disease that a file's name gives.
+    """Return the patient and the subtype of the disease from a file name.
 
     Args:
         path: the file's path in the archive; only its last part is used.
 
     Returns:
-        The patient, None for a name in neither Kaggle's nor Mendeley's style; and bacteria, virus
-        or an empty string.
+        The patient, or None if the name is in neither Kaggle's nor Mendeley's style; and the
+        subtype: bacteria, virus or an empty string.
 
     Example:
         >>> from_path("train/PNEUMONIA/person23_bacteria_78.jpeg")
@@ -44,21 +44,21 @@ def from_path(path: str) -> tuple[str | None, str]:
 
 
 def from_csv(path: Path) -> dict[str, str]:
-    """Return the patient of each image that the user's table names.
+    """Return the patients by image id from the user's table.
 
     Args:
         path: ``split.patients``, a CSV in UTF-8 with the columns ``id`` and ``patient``; other
             columns are ignored. A header alone is an empty table.
 
     Returns:
-        Patients by image id, without spaces around them.
+        Patients by image id, stripped of surrounding spaces.
 
     Raises:
-        InputError: the file is missing, is no CSV in UTF-8 or lacks a column; an id occurs twice,
-            or has no patient.
+        InputError: the file is missing, is not a CSV in UTF-8 or lacks a column; an id occurs
+            twice, or has no patient.
     """
     if not path.is_file():
-        message = f"split.patients: {path} is no file: give {_TABLE}, or sources/patients.csv"
+        message = f"split.patients: {path} is not a file: give {_TABLE}, or sources/patients.csv"
         raise InputError(message)
     try:
         table = files.read_csv(path)
@@ -69,7 +69,7 @@ def from_csv(path: Path) -> dict[str, str]:
     missing = [name for name in ("id", "patient") if name not in table.columns]
     if missing:
         message = (
-            f"split.patients: {path} has no column {missing[0]}, but {', '.join(table.columns)}: "
+            f"split.patients: {path} has no column {missing[0]}, only {', '.join(table.columns)}: "
             f"give {_TABLE}"
         )
         raise InputError(message)
@@ -91,14 +91,14 @@ def from_csv(path: Path) -> dict[str, str]:
 
 
 def check_ids(patients: Collection[str], ids: Collection[str]) -> None:
-    """Refuse a table of patients with an id that no file of the archive has.
+    """Check that every id of a table of patients is in the archive.
 
     Args:
         patients: the ids of the table.
         ids: the ids of the archive's files, unusable ones included.
 
     Raises:
-        InputError: an id of the table is unknown; the message shows a known one.
+        InputError: an id of the table is not in the archive; the message shows one that is.
     """
     unknown = sorted(set(patients) - set(ids))
     if unknown:
@@ -116,6 +116,6 @@ _TABLE = (
 
 
 def _first(ids: Collection[str]) -> str:
-    """Name the first three of some ids and count the others."""
+    """List the first three ids and count the rest."""
     shown = ", ".join(map(repr, list(ids)[:3]))
     return shown if len(ids) <= 3 else f"{shown} and {len(ids) - 3} more"

@@ -1,4 +1,4 @@
-"""The source of the X-rays: a download, a zip or a folder, brought into one zip and checked."""
+"""The source of the X-rays: write a download, a zip or a folder to one zip, and check it."""
 
 import logging
 import re
@@ -20,13 +20,13 @@ from cxr.errors import InputError
 from cxr.params import CLASSES
 
 RETRIES = 3
-CACHE_VARIABLE = "CXR_CACHE"  # environment variable: the folder that downloads are cached in
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date in a zip, so that the bytes hold no date of ours
+CACHE_VARIABLE = "CXR_CACHE"  # environment variable: the folder of cached downloads
+EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip's earliest date, so that its bytes do not depend on today's
 log = logging.getLogger(__name__)
 
 
 class Descriptor(BaseModel):
-    """Where a data set is downloaded from, and the size and hash that identify it."""
+    """The URL of a data set, the size and hash that identify it, and its licence and citation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -41,18 +41,17 @@ class Descriptor(BaseModel):
 
 
 def to_zip(source: str, target: Path) -> dict[str, Any]:
-    """Write the X-rays of a source to one zip, check it, and return where it comes from.
+    """Write the X-rays of a source to one zip, check it, and return its description.
 
     Args:
-        source: a descriptor (.yaml), a zip, or a folder with one folder for each class.
+        source: a descriptor (.yaml), a zip, or a folder with one folder per class.
         target: the zip to write.
 
     Returns:
-        origin, sha256, bytes, counts by class, licence, doi, citation: the same for the same
-        source.
+        origin, licence, doi, citation, sha256, bytes, and counts by class: equal for equal sources.
 
     Raises:
-        InputError: the source is missing, cannot be downloaded, has another hash, is not a sound
+        InputError: the source is missing, cannot be downloaded, has another hash, is not a valid
             zip, contains paths that lead outside of it, or lacks a class.
     """
     path = Path(source)
@@ -64,26 +63,26 @@ def to_zip(source: str, target: Path) -> dict[str, Any]:
         raise InputError(message)
     origin = path.absolute().name  # absolute, because "." has no name
     about: dict[str, Any] = {"origin": origin, "licence": None, "doi": None, "citation": None}
-    with files.replacing(target) as beside:
+    with files.replacing(target) as temporary:
         if path.is_dir():
-            _zip_folder(path, beside)
+            _zip_folder(path, temporary)
         elif path.suffix in (".yaml", ".yml"):
             descriptor = read_descriptor(path)
             # A copy, not a hard link: DVC links its outputs into its cache and makes them
             # read-only, and an edit of the output in place would change the cached download.
-            shutil.copyfile(_download(descriptor), beside)
+            shutil.copyfile(_download(descriptor), temporary)
             about = {"origin": descriptor.url} | descriptor.model_dump(
                 include={"licence", "doi", "citation"}
             )
         else:
-            shutil.copyfile(path, beside)
-        counts = _check(beside, source)
-        measured = {"sha256": files.file_sha256(beside), "bytes": beside.stat().st_size}
+            shutil.copyfile(path, temporary)
+        counts = _check(temporary, source)
+        measured = {"sha256": files.file_sha256(temporary), "bytes": temporary.stat().st_size}
     return about | measured | {"counts": counts}
 
 
 def read_descriptor(path: Path) -> Descriptor:
-    """Read a descriptor such as sources/kermany.yaml.
+    """Read a descriptor, for example sources/kermany.yaml.
 
     Raises:
         InputError: the file is not YAML, or a field is missing, unknown or invalid.
@@ -105,7 +104,7 @@ def read_descriptor(path: Path) -> Descriptor:
 
 
 def _check(path: Path, source: str) -> dict[str, int]:
-    """Return the number of images of each class; refuse an archive that lacks one or is unsafe."""
+    """Check that an archive is safe and has both classes; return the images of each class."""
     with archive.open_zip(path, f"source {source}") as opened:
         for name in opened.namelist():
             parts = re.split(r"[/\\]", name)
@@ -129,16 +128,16 @@ def _check(path: Path, source: str) -> dict[str, int]:
 
 
 def _download(descriptor: Descriptor) -> Path:
-    """Return the path of a descriptor's file in the cache, downloaded where it is not there.
+    """Return the path of a descriptor's file in the cache; download it if it is not there.
 
-    DVC removes a stage's outputs before it runs the stage again, so the download is cached outside
-    of them: a rerun costs a hash and a copy. pooch downloads to a temporary file and moves it only
-    if its hash is right; it checks the hash of a cached file too, and replaces a wrong one. A
-    killed download leaves its temporary file (``tmp*``), which is never used.
+    The cache lies outside the stage's outputs, which DVC removes before a rerun; a rerun costs a
+    hash and a copy. pooch downloads to a temporary file and moves it only if its hash is right. It
+    also checks the hash of a cached file, and downloads it again if it is wrong. A killed download
+    leaves its temporary file (``tmp*``), which is never used.
     """
-    by_hand = (
-        f"download {descriptor.filename} by hand ({descriptor.bytes:,} bytes, sha256 "
-        f"{descriptor.sha256[:12]}...) and give it with "
+    advice = (
+        f"download {descriptor.filename} yourself ({descriptor.bytes:,} bytes, sha256 "
+        f"{descriptor.sha256[:12]}...) and pass "
         f"-S source=/absolute/path/{descriptor.filename}"
     )
     name = f"{descriptor.sha256}.zip"  # two sources may share a file name, but not a hash
@@ -156,32 +155,32 @@ def _download(descriptor: Descriptor) -> Path:
     try:
         fetcher.fetch(name, downloader=pooch.HTTPDownloader(progressbar=True, timeout=60))
     except requests.exceptions.RequestException as error:
-        message = f"cannot download {descriptor.url} ({type(error).__name__}): {by_hand}"
+        message = f"cannot download {descriptor.url} ({type(error).__name__}): {advice}"
         raise InputError(message) from error
     except OSError as error:
         message = (
             f"cannot use the download cache {fetcher.abspath} ({error.strerror or error}): set the "
-            f"environment variable {CACHE_VARIABLE} to another folder, or {by_hand}"
+            f"environment variable {CACHE_VARIABLE} to another folder, or {advice}"
         )
         raise InputError(message) from error
     except ValueError as error:  # pooch's error for another hash
         got = re.search(r"got ([0-9a-f]{64})", str(error))
         message = (
             f"{descriptor.url} gave a file with sha256 {got.group(1) if got else 'unknown'}, not "
-            f"{descriptor.sha256}; it was removed. Try again, or {by_hand}"
+            f"{descriptor.sha256}; it was removed. Try again, or {advice}"
         )
         raise InputError(message) from error
     if cached.stat().st_size != descriptor.bytes:
         message = (
             f"{descriptor.url} gave {cached.stat().st_size:,} bytes with the right sha256, but the "
-            f"descriptor says {descriptor.bytes:,}: correct its field bytes"
+            f"descriptor has {descriptor.bytes:,}: correct its field bytes"
         )
         raise InputError(message)
     return cached
 
 
 def _zip_folder(folder: Path, target: Path) -> None:
-    """Store the files of a folder's class folders in a zip whose bytes depend on them alone."""
+    """Store the files in class folders in a zip whose bytes depend on those files alone."""
     images = [p for p in folder.rglob("*") if p.is_file() and p.parent.name in CLASSES]
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as written:
         for path in sorted(images, key=lambda p: p.relative_to(folder).as_posix()):

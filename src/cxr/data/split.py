@@ -1,4 +1,4 @@
-"""The split: train, val and test in exact numbers, whole patients at a time."""
+"""The split: train, val and test in exact numbers, without dividing a patient."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def assign(
     manifest: pd.DataFrame, settings: params.Split, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Give every image of a manifest its split.
+    """Assign every image of a manifest to a split.
 
     ``grouped``: patients, and images of equal pixels, stay together; val and test get exactly the
     requested numbers. ``image``: single images are drawn, as the original article did, which puts
@@ -34,9 +34,9 @@ def assign(
         seed: ``seed`` of params.yaml.
 
     Returns:
-        The manifest, ordered by path, with the column ``split``; and the images that are excluded
-        (path, reason): under ``official``, those outside of the test set whose patient or pixels
-        are in it.
+        The manifest, ordered by path, with the column ``split``; and the excluded images (path,
+        reason): under ``official``, images outside of the test set that share their patient or
+        pixels with it.
 
     Raises:
         InputError: the data set has too few images, or cannot give a count exactly in whole
@@ -46,8 +46,8 @@ def assign(
     group = groups(manifest) if settings.protocol != "image" else np.arange(len(manifest))
     splits = np.full(len(manifest), "train", dtype=object)
     counts = {
-        name: (asked.NORMAL, asked.PNEUMONIA)
-        for name, asked in (("test", settings.test), ("val", settings.val))
+        name: (requested.NORMAL, requested.PNEUMONIA)
+        for name, requested in (("test", settings.test), ("val", settings.val))
     }
     excluded = np.zeros(len(manifest), dtype=bool)
     if settings.protocol == "official":
@@ -73,13 +73,13 @@ def assign(
 
 
 def groups(manifest: pd.DataFrame) -> np.ndarray:
-    """Number the groups of images that must stay together: same patient, or equal pixels.
+    """Number the groups of images that must stay together: one patient, or equal pixels.
 
     Returns:
-        int [n], the number of each image's group; groups are numbered by their first image.
+        int [n], the number of each image's group, counted in the order of their first images.
     """
     rows = np.arange(len(manifest))
-    # Each image is linked to the first one of its patient and to the first one of its pixels.
+    # Link each image to the first image of its patient and the first one with its pixels.
     first = [
         pd.Series(rows).groupby(manifest[column].to_numpy()).transform("min").to_numpy()
         for column in ("patient", "pixel_hash")
@@ -87,7 +87,7 @@ def groups(manifest: pd.DataFrame) -> np.ndarray:
     links = (np.ones(2 * len(rows)), (np.tile(rows, 2), np.concatenate(first)))
     graph = coo_array(links, shape=(len(rows), len(rows)))
     _, component = connected_components(graph, directed=False)
-    return pd.factorize(component)[0]  # SciPy does not promise the order of its numbers
+    return pd.factorize(component)[0]  # SciPy does not document the order of its labels
 
 
 def summary(manifest: pd.DataFrame, rejected: int, seed: int) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def summary(manifest: pd.DataFrame, rejected: int, seed: int) -> dict[str, Any]:
 
     Args:
         manifest: from :func:`assign`, with splits.
-        rejected: number of files that could not be used.
+        rejected: number of files that were rejected or excluded.
         seed: ``seed`` of params.yaml.
 
     Returns:
@@ -135,7 +135,7 @@ def _unique_by_class(manifest: pd.DataFrame, values: pd.Series) -> dict[str, dic
 
 
 def _image_level_leak(manifest: pd.DataFrame, seed: int) -> int:
-    """Draw single images in the split's own numbers and count the leaking test images."""
+    """Draw single images in the split's numbers and count the test images that leak."""
     images = _unique_by_class(manifest, manifest["path"])
     counts = {split: list(images[split].values()) for split in ("test", "val")}
     each, all_of_them = np.arange(len(manifest)), np.ones(len(manifest), dtype=bool)
@@ -146,7 +146,7 @@ def _image_level_leak(manifest: pd.DataFrame, seed: int) -> int:
 
 
 def _official_test(manifest: pd.DataFrame) -> np.ndarray:
-    """Return which images are in the archive's test folder; refuse a test set without a class."""
+    """Return a mask of the archive's test images, and check that both classes are among them."""
     test = (manifest["official_split"] == "test").to_numpy()
     missing = [c for i, c in enumerate(CLASSES) if not (manifest["label"][test] == i).any()]
     if missing:
@@ -159,7 +159,7 @@ def _official_test(manifest: pd.DataFrame) -> np.ndarray:
 
 
 def _check_counts(labels: np.ndarray, counts: Mapping[str, Sequence[int]]) -> None:
-    """Refuse counts that leave no image of a class to train on."""
+    """Check that the counts leave images of each class to train on."""
     for label, name in enumerate(CLASSES):
         available = int((labels == label).sum())
         requested = {split: by_label[label] for split, by_label in counts.items()}
@@ -173,7 +173,7 @@ def _check_counts(labels: np.ndarray, counts: Mapping[str, Sequence[int]]) -> No
 
 
 def _group_labels(labels: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Return the label that all images of each image's group have, or MIXED."""
+    """Return the label of each image's group, or MIXED if its images have different labels."""
     low, high = np.full(group.max() + 1, 2), np.full(group.max() + 1, -1)
     np.minimum.at(low, group, labels)
     np.maximum.at(high, group, labels)
@@ -193,7 +193,7 @@ def _draw(
         labels: int [n], the label of each image's group, or MIXED.
         group: int [n], the group of each image.
         available: bool [n], False for images that must not be drawn.
-        counts: for each split, how many images of each label to draw.
+        counts: how many images of each label to draw, by split.
         seed: ``seed`` of params.yaml.
 
     Returns:
@@ -221,8 +221,8 @@ def _fill(
 ) -> np.ndarray:
     """Choose whole groups, in random order, that hold exactly ``count`` images.
 
-    A group is chosen if the groups after it can still supply exactly the number that remains. The
-    numbers they can supply are the bits of one integer for each position in the order: bit k is set
+    A group is chosen if the groups after it can still supply exactly the number that remains. For
+    each position in the order, the bits of an integer are the numbers they can supply: bit k is set
     if some of the groups from that position on hold k images in total.
 
     Args:
@@ -246,7 +246,7 @@ def _fill(
             chosen.append(numbers[position])
             remaining = left
     if remaining:
-        # Neither none nor all of the images: a split without a class is of no use.
+        # 0 and all images are no options: they leave a split or train without this class.
         possible = [n for n in range(1, len(group)) if reachable[-1] >> n & 1]
         message = (
             f"{description}: no set of whole patients has exactly {count} images; the nearest "

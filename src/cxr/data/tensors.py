@@ -1,7 +1,7 @@
 """The tensors: every X-ray as grey uint8 pixels of one size, in one memory-mapped array.
 
-One channel of one byte a pixel takes a third of RGB's space and a twelfth of float32 RGB's.
-Everything else (float, RGB, augmentation, the backbone's preprocessing) happens inside the model.
+One byte per pixel takes a third of the space of RGB and a twelfth of float32 RGB. Everything else
+(float, RGB, augmentation, the backbone's preprocessing) happens inside the model.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ def build(
         archive_path: the zip.
         manifest: the manifest with splits; the array has its rows in the same order.
         size: side of the squares in pixels.
-        settings: how an image becomes a square.
+        settings: how an image is brought to a square.
         folder: gets ``images.npy`` (uint8 [n, size, size]), ``index.csv`` (id, label, split,
             patient) and ``contact_sheet.png``, all of them or none.
 

@@ -1,4 +1,4 @@
-"""Threads: one function applied to many images at once."""
+"""Apply a function to many images at once, in threads."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,16 +14,16 @@ Result = TypeVar("Result")
 def parallel_map(
     function: Callable[[Item], Result], items: Iterable[Item], description: str
 ) -> list[Result]:
-    """Apply ``function`` to every item, one thread a core, with a progress bar.
+    """Apply ``function`` to every item, with one thread per core and a progress bar.
 
-    Threads rather than processes, because Pillow and hashlib release Python's lock, and threads
-    share the open archive and the memory map.
+    Threads suffice, because Pillow and hashlib release Python's lock; unlike processes, they share
+    the open archive and the memory map.
 
     Returns:
         The results in the order of the items.
 
     Raises:
-        Exception: the first error, by the order of the items, that ``function`` raises.
+        Exception: the first error that ``function`` raises, in the order of the items.
     """
     items = list(items)
     with ThreadPoolExecutor(cpu_count()) as pool:

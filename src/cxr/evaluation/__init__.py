@@ -1,1 +1,1 @@
-"""Evaluation: predictions, the metrics that follow from them, and their intervals."""
+"""Evaluation: predictions, their metrics, and the intervals of the AUCs."""

@@ -1,4 +1,4 @@
-"""The evaluation of one trained model: its metrics, and the files that hold them."""
+"""Evaluate one trained model: compute its metrics and write them to files."""
 
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,21 @@ def evaluate(predictions: Predictions, threshold: float, seed: int) -> dict[str,
     """Compute the metrics of each split, of the perturbed test set and of each phase.
 
     Args:
-        predictions: of :func:`cxr.evaluation.predictions.predict`.
+        predictions: from :func:`cxr.evaluation.predictions.predict`.
         threshold: an image at or above it counts as PNEUMONIA, 0 to 1.
         seed: ``seed`` of params.yaml, for the resampling of patients.
 
     Returns:
-        ``threshold``; ``train``, ``val``, ``test`` and ``perturbed`` (the perturbed test set), each
-        the metrics of :func:`cxr.evaluation.metrics.summarise`; and ``phases``: ``test`` and
-        ``perturbed`` after each phase. Those of ``test`` and ``perturbed`` also have ``auc_low``
-        and ``auc_high``, the interval of the AUC, or None where it is undefined.
+        ``threshold``; the metrics of ``train``, ``val``, ``test`` and ``perturbed`` (the perturbed
+        test set), see :func:`cxr.evaluation.metrics.summarise`; and ``phases``, with ``test`` and
+        ``perturbed`` after each phase. ``test`` and ``perturbed`` also have ``auc_low`` and
+        ``auc_high``, the interval of the AUC, or None if it is undefined.
     """
-    found: dict[str, Any] = {"threshold": threshold}
+    result: dict[str, Any] = {"threshold": threshold}
     for split in ("train", "val"):
         rows = predictions.images[predictions.images["split"] == split]
         labels, probabilities = rows["label"].to_numpy(), rows["probability"].to_numpy()
-        found[split] = metrics.summarise(labels, probabilities, threshold)
+        result[split] = metrics.summarise(labels, probabilities, threshold)
     phases = {
         phase: {
             "test": _with_interval(rows, "probability", threshold, seed),
@@ -38,21 +38,21 @@ def evaluate(predictions: Predictions, threshold: float, seed: int) -> dict[str,
         for phase, rows in predictions.phases.groupby("phase", sort=False)
     }
     last = list(phases)[-1]
-    return found | phases[last] | {"phases": phases}
+    return result | phases[last] | {"phases": phases}
 
 
-def write(predictions: Predictions, found: dict[str, Any], folder: Path) -> None:
+def write(predictions: Predictions, result: dict[str, Any], folder: Path) -> None:
     """Write metrics.json, predictions.csv, phases.csv, and the points of the test set's curves.
 
     Args:
-        predictions: of :func:`cxr.evaluation.predictions.predict`.
-        found: of :func:`evaluate`.
-        folder: such as ``evaluations/vgg16_transfer``.
+        predictions: from :func:`cxr.evaluation.predictions.predict`.
+        result: from :func:`evaluate`.
+        folder: for example ``evaluations/vgg16_transfer``.
     """
     images = predictions.images.drop(columns="patient")
     test = images[images["split"] == "test"]
     labels, probabilities = test["label"].to_numpy(), test["probability"].to_numpy()
-    names, predicted = np.array(params.CLASSES), probabilities >= found["threshold"]
+    names, predicted = np.array(params.CLASSES), probabilities >= result["threshold"]
     tables = {
         "predictions.csv": images,
         "phases.csv": predictions.phases.drop(columns="patient"),
@@ -64,7 +64,7 @@ def write(predictions: Predictions, found: dict[str, Any], folder: Path) -> None
     }
     for name, table in tables.items():
         files.write_csv(folder / name, table)
-    files.write_json(folder / "metrics.json", found)
+    files.write_json(folder / "metrics.json", result)
 
 
 def _with_interval(

@@ -1,10 +1,10 @@
-"""Intervals of an AUC and of a difference of two, by resampling patients."""
+"""Intervals of an AUC and of the difference of two AUCs, by resampling patients."""
 
 import numpy as np
 
 from cxr import seeding
 
-RESAMPLES = 1000  # enough for ends that are steady to the third digit
+RESAMPLES = 1000  # enough for ends that are stable to the third digit
 
 
 def auc_interval(
@@ -22,8 +22,7 @@ def auc_interval(
         seed: ``seed`` of params.yaml.
 
     Returns:
-        The 2.5th and 97.5th percentile over 1,000 resamples; None where no resample has both
-        classes.
+        The 2.5th and 97.5th percentile over 1,000 resamples; None if no resample has both classes.
     """
     return _interval([auc for (auc,) in _resampled_aucs(labels, [probabilities], patients, seed)])
 
@@ -50,7 +49,7 @@ def _interval(values: list[float]) -> tuple[float, float] | None:
 def _resampled_aucs(
     labels: np.ndarray, columns: list[np.ndarray], patients: np.ndarray, seed: int
 ) -> list[list[float]]:
-    """Return, for each resample of the patients that has both classes, the AUC of each column."""
+    """Return the AUC of each column, for each resample of patients that has both classes."""
     if len(np.unique(labels)) < 2:
         return []
     names, patient = np.unique(patients, return_inverse=True)
@@ -66,11 +65,11 @@ def _resampled_aucs(
 def _weighted_aucs(
     positive: np.ndarray, negative: np.ndarray, probabilities: np.ndarray
 ) -> np.ndarray:
-    """Return AUCs by Mann and Whitney's U: the share of pairs in the right order, ties as half.
+    """Return AUCs by Mann-Whitney's U: the share of pairs in the right order, a tie as half.
 
     Args:
         positive: int64 [resamples, n], how often each PNEUMONIA image was drawn.
-        negative: the same of NORMAL images.
+        negative: the same for NORMAL images.
         probabilities: [n].
 
     Returns:

@@ -1,7 +1,7 @@
-"""The published metrics of a binary classifier.
+"""Metrics of a binary classifier: those that the authors of the published systems report.
 
-PNEUMONIA (label 1) is the positive class throughout. A metric that is undefined (a division by
-zero, or AUC with one class) is None and never 0, which would read as a bad result.
+PNEUMONIA (label 1) is the positive class throughout. An undefined metric (a division by zero, or
+AUC with one class) is None and not 0, which would read as a bad result.
 """
 
 import numpy as np
@@ -27,12 +27,12 @@ def confusion(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -
 
 
 def rates(tp: int, tn: int, fp: int, fn: int) -> dict[str, float | None]:
-    """Return the rates that follow from the four counts.
+    """Return the rates computed from the four counts.
 
     Returns:
         ``accuracy``; ``precision`` (positive predictive value) tp / (tp + fp); ``recall``
         (sensitivity) tp / (tp + fn); ``specificity`` tn / (tn + fp); ``f1``, the harmonic mean of
-        precision and recall. Each 0 to 1.
+        precision and recall. Each is 0 to 1, or None if it is undefined.
     """
     return {
         "accuracy": _ratio(tp + tn, tp + tn + fp + fn),
@@ -44,7 +44,7 @@ def rates(tp: int, tn: int, fp: int, fn: int) -> dict[str, float | None]:
 
 
 def auc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
-    """Return the area under the ROC curve, 0 to 1; None where a class is missing."""
+    """Return the area under the ROC curve, 0 to 1; None if a class is missing."""
     if len(np.unique(labels)) < 2:
         return None
     return float(roc_auc_score(labels, probabilities))
@@ -61,7 +61,7 @@ def summarise(
 def roc_points(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     """Return the ROC curve: threshold, fpr (1 - specificity), tpr (recall).
 
-    No points where a class is missing: one of the two rates is then undefined.
+    There are no points if a class is missing, because one of the two rates is then undefined.
     """
     if len(np.unique(labels)) < 2:
         return pd.DataFrame(columns=["threshold", "fpr", "tpr"], dtype=float)
@@ -72,7 +72,7 @@ def roc_points(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
 def precision_recall_points(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     """Return the precision-recall curve: threshold, recall, precision.
 
-    No points without PNEUMONIA: recall is then undefined.
+    There are no points without PNEUMONIA, because recall is then undefined.
     """
     if not np.any(labels == 1):
         return pd.DataFrame(columns=["threshold", "recall", "precision"], dtype=float)

@@ -1,4 +1,4 @@
-"""A trained model's probabilities: of every X-ray, and of the test set after each phase."""
+"""Predict with a trained model: every image, and the test set after each phase."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,11 @@ from cxr.training import batches
 
 @dataclass(frozen=True)
 class Predictions:
-    """The probabilities of PNEUMONIA that a model gives, 0 to 1.
+    """A model's probabilities of PNEUMONIA, 0 to 1.
 
     Attributes:
-        images: a row an image, after the last phase: id, split, label, patient, probability.
-        phases: a row a test image and phase: phase, id, label, patient, probability, and
+        images: one row per image, after the last phase: id, split, label, patient, probability.
+        phases: one row per phase and test image: phase, id, label, patient, probability, and
             perturbed_probability, that of the perturbed image.
     """
 
@@ -39,11 +39,11 @@ def predict(
     The train and validation sets are predicted once, with the weights of the last phase.
 
     Args:
-        folder: a trained model, such as ``models/vgg16_transfer``.
+        folder: a trained model's, for example ``models/vgg16_transfer``.
         images: uint8 [n, size, size].
         index: id, label, split and patient of each image.
         perturbation: the ranges of the perturbations.
-        batch_size: images a batch; the probabilities do not depend on it.
+        batch_size: images per batch.
         seed: ``seed`` of params.yaml, for the perturbations.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Test images as they are and perturbed, for the figure that shows the perturbation."""
+"""Clean and perturbed test images, for the figure that shows the perturbation."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ def samples(
         images: uint8 [n, size, size].
         index: id, label and split of each image.
         perturbation: the ranges of the perturbations.
-        seed: ``seed`` of params.yaml: the perturbations are those of the evaluation.
+        seed: ``seed`` of params.yaml, which gives the perturbations of the evaluation.
 
     Returns:
         Two arrays uint8 [up to 6, size, size], NORMAL first.

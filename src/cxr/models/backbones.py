@@ -1,4 +1,4 @@
-"""The backbones: how to build each one, the pixels it expects, and its blocks.
+"""The backbones: their networks, preprocessing, ImageNet weights and blocks.
 
 To add one, write a function that applies the network to a tensor, and add it to :data:`BACKBONES`.
 """
@@ -17,17 +17,17 @@ from cxr.errors import InputError
 
 @dataclass(frozen=True)
 class Backbone:
-    """A backbone: everything about it that building, freezing and loading weights need.
+    """A backbone: what building, freezing and loading weights need to know about it.
 
     Attributes:
-        preprocess: turns raw grey pixels [batch, size, size, 1], 0 to 255, into the input of
+        preprocess: converts grey pixels [batch, size, size, 1], 0 to 255, to the input of
             ``apply``.
-        apply: applies the network without its top, with random weights, to a tensor, and returns
+        apply: applies the network without its top, randomly initialised, to a tensor, and returns
             features [batch, h, w, channels]. The layers join the caller's graph, so that the whole
             model stays flat; Grad-CAM and freezing by name need that.
         imagenet: builds the same network with ImageNet weights from Keras's or KerasHub's own
             loader, which pins their hash or version; None if there are none.
-        blocks: for each block, from the input, a pattern that matches the names of its layers.
+        blocks: a pattern for the layer names of each block, counted from the input.
         min_size: the smallest image side in pixels that the network accepts.
     """
 
@@ -38,7 +38,7 @@ class Backbone:
     min_size: int
 
     def block_of(self, layer_name: str) -> int:
-        """Return the number, from 1, of the block that a layer belongs to.
+        """Return the number of the block that a layer belongs to, counted from 1.
 
         Raises:
             ValueError: no pattern matches the layer.
@@ -53,8 +53,8 @@ class Backbone:
 def caffe(grey: Any) -> Any:
     """Convert grey to RGB and apply ``keras.applications.vgg16.preprocess_input``.
 
-    The three channels are equal, so its RGB -> BGR changes nothing; what remains is to subtract
-    ImageNet's mean blue, green and red. Always in float32: in bfloat16 the difference would be off
+    It subtracts ImageNet's mean blue, green and red. The conversion from RGB to BGR is left out,
+    because the three channels are equal. Always in float32: in bfloat16 the difference would be off
     by up to half a grey value.
     """
     rgb = layers.Concatenate(name="grey_to_rgb")([grey] * 3)
@@ -76,7 +76,7 @@ def unit(grey: Any) -> Any:
 
 
 def signed(grey: Any) -> Any:
-    """Scale pixels to -1 to 1, as MobileNetV2's authors did, and convert grey to RGB."""
+    """Scale pixels to -1 to 1, as MobileNetV2 expects, and convert grey to RGB."""
     scaled = layers.Rescaling(1 / 127.5, -1.0, dtype="float32", name="preprocess")(grey)
     return layers.Concatenate(name="grey_to_rgb")([scaled] * 3)
 
@@ -88,16 +88,16 @@ def mobilenet_v2(tensor: Any) -> Any:
     )
     for layer in network.layers:
         if isinstance(layer, layers.BatchNormalization):
-            # Keras's 0.999 suits ImageNet's many steps. When training from random weights, 70 % of
-            # the initial moving statistics would still be left after 360 steps. With 0.99,
-            # validation was at chance level after 180 of our steps; with PyTorch's 0.9 it was
-            # above it after 60 (2026-11-21).
+            # Keras's 0.999 suits ImageNet's many steps. After 360 steps from random weights it
+            # would still leave 70 % of the initial moving statistics. Validation was at chance
+            # level after 180 steps with 0.99, and above it after 60 with PyTorch's 0.9
+            # (2026-11-21).
             layer.momentum = 0.9
     return network.output
 
 
 def standardised(grey: Any) -> Any:
-    """Convert grey to RGB, scale to 0 to 1, standardise by ImageNet's mean and deviation."""
+    """Convert grey to RGB, scale to 0 to 1, and standardise by ImageNet's mean and deviation."""
     rgb = layers.Concatenate(name="grey_to_rgb")([grey] * 3)
     mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, of RGB 0 to 1
     scale = [1 / (255 * d) for d in deviation]
@@ -121,7 +121,7 @@ def resnet18(tensor: Any) -> Any:
 
 
 def resnet18_imagenet() -> keras.Model:
-    """Fetch ResNet18 with the ImageNet weights that KerasHub hosts on Kaggle."""
+    """Return ResNet18 with the ImageNet weights that KerasHub downloads from Kaggle."""
     from keras_hub.models import ResNetBackbone
 
     return ResNetBackbone.from_preset("resnet_18_imagenet")
@@ -130,8 +130,8 @@ def resnet18_imagenet() -> keras.Model:
 def cnn(tensor: Any) -> Any:
     """Apply four blocks of convolution, ReLU, 2 x 2 max pooling and batch norm to [batch, s, s, 3].
 
-    The network of the repository that demonstrates transfer: 64, 128, 256 and 256 filters of 3 x 3,
-    without padding. It trains in a tenth of VGG16's time.
+    64, 128, 256 and 256 filters of 3 x 3, without padding: the network of the published repository
+    that demonstrates transfer. It trains in a tenth of VGG16's time.
     """
     for block, filters in enumerate((64, 128, 256, 256), start=1):
         name = f"block{block}_"
@@ -155,7 +155,7 @@ BACKBONES = {
         imagenet=lambda: keras.applications.MobileNetV2(
             include_top=False, weights="imagenet", input_shape=(224, 224, 3)
         ),
-        blocks=(  # by the side of the feature maps: 1/2, 1/4, 1/8, 1/16, 1/32 of the image's
+        blocks=(  # feature maps with 1/2, 1/4, 1/8, 1/16, 1/32 of the image's side
             "Conv1|bn_Conv1|Conv1_relu|expanded_conv_.*",
             "block_[12]_.*",
             "block_[345]_.*",
@@ -185,7 +185,7 @@ def get(system: params.System) -> Backbone:
     """Return a system's backbone.
 
     Raises:
-        InputError: there is no backbone of that name, or its images are too small for it.
+        InputError: the backbone is unknown, or the system's images are too small for it.
     """
     if system.backbone not in BACKBONES:
         message = f"no backbone {system.backbone!r}: give one of {', '.join(BACKBONES)}"

@@ -1,4 +1,4 @@
-"""Which layers a phase trains, and the frozen part of a network before them."""
+"""Set the layers that a phase trains, and separate the frozen part before them."""
 
 import math
 
@@ -14,12 +14,12 @@ INPUT_LAYERS = ("xray", augment.AS_FLOAT, "grey_to_rgb", "preprocess")
 
 
 def resolve(system: params.System, freeze_blocks: int | None) -> params.System:
-    """Replace ``trainable: above_freeze_blocks`` by the blocks that it stands for.
+    """Return a system with ``trainable: above_freeze_blocks`` replaced by ``blocks``.
 
     Args:
         system: the system as params.yaml describes it.
-        freeze_blocks: how many blocks of the backbone are frozen, counted from the input; None
-            where the stage was given no such argument.
+        freeze_blocks: how many blocks of the backbone are frozen, counted from the input; None if
+            the stage has no such argument.
 
     Raises:
         InputError: ``freeze_blocks`` is out of range, missing, or used by no phase.
@@ -55,11 +55,11 @@ def resolve(system: params.System, freeze_blocks: int | None) -> params.System:
 
 
 def set_trainable(model: keras.Model, system: params.System, phase: params.Phase) -> list[str]:
-    """Set ``trainable`` of every layer as a phase asks. Compile afterwards: Keras reads it then.
+    """Set ``trainable`` of every layer by a phase's rule; compile afterwards.
 
-    The rule ``all`` trains the backbone's batch norms too, so pretrained moving statistics change.
-    Every other rule freezes them: they hold ImageNet's statistics, which a few small batches would
-    spoil. In Keras a frozen batch norm is in inference mode even during ``fit``.
+    The rule ``all`` also trains the backbone's batch norms, so pretrained moving statistics change.
+    Every other rule freezes them, because a few small batches would spoil ImageNet's statistics. In
+    Keras a frozen batch norm is in inference mode even during ``fit``.
 
     Args:
         model: from :func:`cxr.models.network.build` with the same system.
@@ -79,20 +79,21 @@ def set_trainable(model: keras.Model, system: params.System, phase: params.Phase
     backbone = backbones.get(system)
     rule = phase.trainable
     body, top = _layer_names(model)
+    owner = f"backbone {system.backbone}"
     match rule:
         case "all" | "backbone":
             trained = {*body, *top}
         case "head":
             trained = set(top)
         case params.Blocks():
-            _check_at_most(max(rule.blocks, default=0), len(backbone.blocks), "block", system)
+            _check_at_most(max(rule.blocks, default=0), len(backbone.blocks), "block", owner)
             trained = {*(n for n in body if backbone.block_of(n) in rule.blocks), *top}
         case params.FromLayer():
             # Index 0 is the input layer of Keras's own model, which ours does not have.
-            _check_at_most(rule.from_layer, len(body), "layer", system)
+            _check_at_most(rule.from_layer, len(body), "layer", owner)
             trained = {*body[max(rule.from_layer - 1, 0) :], *top}
         case params.Last():
-            _check_at_most(rule.last, len(body + top), "layer", system)
+            _check_at_most(rule.last, len(body + top), "layer", "the network")
             trained = set((body + top)[-rule.last :])
         case _:
             message = f"trainable: {rule} must be replaced by blocks first; see resolve"
@@ -112,7 +113,7 @@ def feature_extractor(model: keras.Model) -> tuple[keras.Model, keras.Model] | N
     Returns:
         The extractor, from X-rays to features, and the rest, from features to the head's output;
         both share the model's weights. None if no layer with weights is frozen before the first
-        trained one. Dropout belongs to the rest, because its output changes from step to step.
+        trained one. Dropout belongs to the rest, because its output differs in each step.
     """
     changing = (
         place
@@ -122,7 +123,7 @@ def feature_extractor(model: keras.Model) -> tuple[keras.Model, keras.Model] | N
     frozen = model.layers[: next(changing, 0)]
     while any(layer.weights for layer in frozen):
         features = frozen.pop().output
-        try:  # ValueError: a later layer also uses an earlier output (a skip), so go further back
+        try:  # ValueError: a later layer also uses an earlier output (a skip), so try one before
             return keras.Model(model.input, features), keras.Model(
                 features, model.output, name=model.name
             )
@@ -132,7 +133,7 @@ def feature_extractor(model: keras.Model) -> tuple[keras.Model, keras.Model] | N
 
 
 def parameter_counts(model: keras.Model) -> dict[str, int]:
-    """Count a network's weights: ``total``, ``trainable`` and ``frozen``."""
+    """Return the number of a network's parameters: ``total``, ``trainable`` and ``frozen``."""
     trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     total = sum(math.prod(weight.shape) for weight in model.weights)
     return {"total": total, "trainable": trainable, "frozen": total - trainable}
@@ -145,10 +146,10 @@ def _layer_names(model: keras.Model) -> tuple[list[str], list[str]]:
     return body, [n for n in names if n.startswith(head.PREFIX)]
 
 
-def _check_at_most(number: int, limit: int, noun: str, system: params.System) -> None:
+def _check_at_most(number: int, limit: int, noun: str, owner: str) -> None:
     if number > limit:
         message = (
-            f"trainable names {noun} {number}, but backbone {system.backbone} has {limit} {noun}s: "
+            f"trainable names {noun} {number}, but {owner} has {limit} {noun}s: "
             f"give at most {limit}"
         )
         raise InputError(message)

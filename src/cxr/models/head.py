@@ -6,8 +6,8 @@ from keras import layers, ops
 
 from cxr import params
 
-PREFIX = "head_"  # of the names of all layers of a head, and of no layer of a backbone
-OUTPUT = f"{PREFIX}output"  # name of the head's last layer, whose output the loss is computed on
+PREFIX = "head_"  # of the name of every layer in the head, and of none in the backbone
+OUTPUT = f"{PREFIX}output"  # the head's last layer; the loss is computed from its output
 
 
 def head(settings: params.Head, features: Any) -> Any:
@@ -38,7 +38,7 @@ def head(settings: params.Head, features: Any) -> Any:
         "sigmoid_pair": (2, "sigmoid"),
         "log_softmax": (2, "log_softmax"),
     }[settings.output]
-    # float32: near 1, probabilities in bfloat16 are 0.004 apart.
+    # float32, because probabilities near 1 are 0.004 apart in bfloat16.
     output = layers.Dense(units, activation=activation, dtype="float32", name=OUTPUT)(x)
     return probability(output, settings.output)
 
@@ -55,7 +55,7 @@ def probability(output: Any, kind: str) -> Any:
         case "sigmoid":
             return output
         case "sigmoid_pair":
-            # 1e-7 gives 0.5 when both are 0, and is too small to change any other probability.
+            # 1e-7 gives 0.5 if both are 0, and is too small to matter otherwise.
             return (output[:, 1:] + 1e-7) / (ops.sum(output, axis=1, keepdims=True) + 2e-7)
         case "log_softmax":
             return ops.exp(output[:, 1:])

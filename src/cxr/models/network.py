@@ -20,14 +20,14 @@ def build(
         system: backbone, head and image size.
         initial: the backbone's weights, layer by layer; None for random weights, which come from
             Keras's global seed: call ``keras.utils.set_random_seed`` first.
-        precision: Keras dtype policy of the layers, such as ``float32`` or ``mixed_bfloat16``.
+        precision: Keras dtype policy of the layers: ``float32`` or ``mixed_bfloat16``.
 
     Returns:
         A flat model from uint8 [batch, size, size, 1], the cached X-rays, to float32 [batch, 1],
         the probability of PNEUMONIA.
 
     Raises:
-        InputError: unknown backbone, or images too small for it.
+        InputError: the backbone is unknown, or the images are too small for it.
     """
     backbone = backbones.get(system)
     with _dtype_policy(precision):
@@ -41,10 +41,10 @@ def build(
 
 
 def architecture(model: keras.Model) -> str:
-    """Return a model's architecture as JSON, in float32 regardless of the precision it has.
+    """Return a model's architecture as JSON, always in float32.
 
-    A saved model then predicts the same on every machine. Call this before a phase freezes layers:
-    the JSON holds each layer's ``trainable``.
+    A saved model therefore predicts in float32 on every machine. Call this before a phase freezes
+    layers, because the JSON contains each layer's ``trainable``.
     """
     text = model.to_json()
     for reduced in ("mixed_bfloat16", "bfloat16"):  # the layers' policy, the tensors' dtype
@@ -59,15 +59,15 @@ def with_head_output(model: keras.Model) -> keras.Model:
         model: from :func:`build`.
 
     Returns:
-        A model that returns [batch, 1] or [batch, 2], sigmoids or logarithms of probabilities: the
-        input of the loss.
+        A model that returns the input of the loss: [batch, 1] or [batch, 2], sigmoids or logarithms
+        of probabilities.
     """
     return keras.Model(model.input, model.get_layer(head.OUTPUT).output, name=model.name)
 
 
 @contextmanager
 def _dtype_policy(name: str) -> Iterator[None]:
-    """Set Keras's dtype policy for the layers that the block creates."""
+    """Set Keras's dtype policy inside the block, for the layers created there."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:

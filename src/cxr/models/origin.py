@@ -6,22 +6,22 @@ from typing import Any
 from cxr import files
 from cxr.errors import InputError
 
-NOTE = "weights.json"
-FOLDER = "initial"  # holds the weights file; empty for random weights, as DVC tracks it in any case
+NAME = "weights.json"
+FOLDER = "initial"  # of the weights file; empty for random weights, because DVC expects the folder
 
 
 def write(folder: Path, backbone: str, weights: str | None, sha256: str | None) -> dict[str, Any]:
     """Write ``weights.json`` into ``weights/<system>/`` and return its content.
 
     Args:
-        folder: of the system.
+        folder: ``weights/<system>``.
         backbone: its name in params.yaml.
         weights: ``imagenet``, the name of a file, or None for random weights.
         sha256: of the file that training reads; None for random weights.
     """
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     record = {"backbone": backbone, "weights": weights, "sha256": sha256}
-    files.write_json(folder / NOTE, record)
+    files.write_json(folder / NAME, record)
     return record
 
 
@@ -29,9 +29,9 @@ def read(folder: Path) -> dict[str, Any]:
     """Read the ``weights.json`` of a system's folder.
 
     Raises:
-        InputError: it is missing.
+        InputError: the file is missing.
     """
-    if not (folder / NOTE).is_file():
-        message = f"{folder / NOTE} is missing: run `dvc repro weights@{folder.name}`"
+    if not (folder / NAME).is_file():
+        message = f"{folder / NAME} is missing: run `dvc repro weights@{folder.name}`"
         raise InputError(message)
-    return files.read_json(folder / NOTE)
+    return files.read_json(folder / NAME)

@@ -1,4 +1,4 @@
-"""A trained model's folder: the architecture, and the weights after each phase."""
+"""Save and load a trained model: its architecture, and its weights after each phase."""
 
 import shutil
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from cxr.errors import InputError
 
 ARCHITECTURE = "architecture.json"
 WEIGHTS = "model.weights.h5"
-PHASES = "phases"  # folder of the weights after the earlier phases, and of the index
+PHASES = "phases"  # folder of the earlier phases' weights and of the index
 INDEX = "index.json"
 
 
 def save(architecture: str, weights: Mapping[str, list[np.ndarray]], folder: Path) -> keras.Model:
-    """Write a model and its weights after each phase; the same model gives the same bytes.
+    """Write a model and its weights after each phase; equal models give equal bytes.
 
     The files are ``architecture.json``; ``model.weights.h5``, the weights after the last phase;
     ``phases/<phase>.weights.h5``, those after each earlier phase; and ``phases/index.json``, the
@@ -25,8 +25,8 @@ def save(architecture: str, weights: Mapping[str, list[np.ndarray]], folder: Pat
 
     Args:
         architecture: from :func:`cxr.models.network.architecture`.
-        weights: for each phase, in order, the weights in the order of ``get_weights``.
-        folder: such as ``models/vgg16_transfer``.
+        weights: after each phase, in the order of training, as ``get_weights`` returns them.
+        folder: for example ``models/vgg16_transfer``.
 
     Returns:
         The same model as :func:`load` returns.
@@ -39,18 +39,18 @@ def save(architecture: str, weights: Mapping[str, list[np.ndarray]], folder: Pat
     names[list(weights)[-1]] = WEIGHTS
     for phase, name in names.items():
         model.set_weights(weights[phase])
-        with files.replacing(folder / name) as beside:
-            model.save_weights(beside)
+        with files.replacing(folder / name) as temporary:
+            model.save_weights(temporary)
     files.write_json(folder / PHASES / INDEX, names)
     return model
 
 
 def load(folder: str | Path, phase: str | None = None) -> keras.Model:
-    """Load a trained model from its folder, such as ``models/vgg16_transfer``.
+    """Load a trained model from its folder, for example ``models/vgg16_transfer``.
 
     Args:
         folder: written by :func:`save`.
-        phase: load the weights after this phase; the last one by default.
+        phase: load the weights after this phase; by default the last one.
 
     Returns:
         A model from uint8 [batch, size, size, 1] to the probability of PNEUMONIA [batch, 1].
@@ -92,7 +92,7 @@ def _index(folder: Path) -> dict[str, str]:
 
 
 def _existing(folder: Path, name: str) -> Path:
-    """Return the path of a file in a model's folder, or say how to get it."""
+    """Return the path of a file in a model's folder, and check that the file exists."""
     if not (folder / name).is_file():
         message = f"{folder} holds no {name}: run `dvc repro`, or `dvc pull`, to get the model"
         raise InputError(message)

@@ -1,4 +1,4 @@
-"""Initial weights of a backbone, from ImageNet or from a file, checked layer by layer."""
+"""Fetch, read and check the initial weights of a backbone, layer by layer."""
 
 import io
 import shutil
@@ -21,11 +21,12 @@ Arrays = dict[str, list[np.ndarray]]
 
 
 def resolve(system: params.System, folder: Path) -> dict[str, Any]:
-    """Put a system's initial weights into ``folder``, where training reads them.
+    """Write a system's initial weights to ``folder``, where training reads them.
 
     Args:
         system: its ``weights`` is ``imagenet``, a path to a Keras weights file, or None.
-        folder: gets ``weights.json`` and, where there are weights, ``initial/backbone.weights.h5``.
+        folder: gets ``weights.json`` and, except for random weights,
+            ``initial/backbone.weights.h5``.
 
     Returns:
         The content of ``weights.json``; see :mod:`cxr.models.origin`.
@@ -38,9 +39,9 @@ def resolve(system: params.System, folder: Path) -> dict[str, Any]:
     if system.weights is None:
         return origin.write(folder, system.backbone, None, None)
     name = system.weights
-    with files.replacing(folder / FILE) as beside:
+    with files.replacing(folder / FILE) as temporary:
         if system.weights == "imagenet":
-            _fetch_imagenet(backbone, system.backbone, beside)
+            _fetch_imagenet(backbone, system.backbone, temporary)
         else:
             source = Path(system.weights)
             if not source.is_file():
@@ -49,14 +50,14 @@ def resolve(system: params.System, folder: Path) -> dict[str, Any]:
                     f"weights file (.weights.h5, .h5, .keras) for backbone {system.backbone}"
                 )
                 raise InputError(message)
-            shutil.copyfile(source, beside)
-            name = source.name  # an output must not hold a path of this machine
-        check(read(beside, system.weights), _standalone(backbone), system.weights)
+            shutil.copyfile(source, temporary)
+            name = source.name  # an output must not contain a path of this machine
+        check(read(temporary, system.weights), _standalone(backbone), system.weights)
     return origin.write(folder, system.backbone, name, files.file_sha256(folder / FILE))
 
 
 def initial(folder: Path) -> Arrays | None:
-    """Read the weights that :func:`resolve` put into a folder; None means random weights.
+    """Read the weights that :func:`resolve` wrote to a folder; None means random weights.
 
     Raises:
         InputError: the folder has no ``weights.json``, or a file cannot be read.
@@ -70,13 +71,13 @@ def read(path: Path, name: str | None = None) -> Arrays:
     Args:
         path: HDF5, as Keras 3 (``.weights.h5``) or earlier Keras (``.h5``) writes it, or a whole
             model (``.keras``), from which only the weights are read.
-        name: the file's name in error messages; its path by default.
+        name: the file's name in error messages; by default its path.
 
     Returns:
-        For each layer that has weights, its name and its arrays in Keras's order.
+        The arrays of each layer that has weights, by its name, in Keras's order.
 
     Raises:
-        InputError: it is not such a file.
+        InputError: the file is not in one of these formats, or has no weights.
     """
     name = name or str(path)
     try:
@@ -86,7 +87,7 @@ def read(path: Path, name: str | None = None) -> Arrays:
         message = f"weights {name}: cannot be read as .weights.h5, .h5 or .keras ({error})"
         raise InputError(message) from error
     if not arrays:
-        message = f"weights {name}: holds no layer: give a file that Keras's save_weights wrote"
+        message = f"weights {name}: no layer found: give a file that Keras's save_weights wrote"
         raise InputError(message)
     return arrays
 
@@ -97,34 +98,33 @@ def check(arrays: Arrays, model: keras.Model, name: str) -> None:
     Raises:
         InputError: a layer is missing, unknown, or has another shape; the message names it.
     """
-    wanted = {
+    expected = {
         layer.name: [tuple(w.shape) for w in layer.weights]
         for layer in model.layers
         if layer.weights
     }
-    found = {layer: [array.shape for array in held] for layer, held in arrays.items()}
-    faults = [
-        (f"lacks {_few(wanted.keys() - found.keys())}", wanted.keys() - found.keys()),
-        (f"also has {_few(found.keys() - wanted.keys())}", found.keys() - wanted.keys()),
-    ]
-    shapes = [n for n in wanted if n in found and wanted[n] != found[n]]
-    if shapes:
-        first = shapes[0]
-        faults.append((f"has {first} with {found[first]} instead of {wanted[first]}", set(shapes)))
-    problems = [text for text, layers in faults if layers]
+    given = {layer: [array.shape for array in held] for layer, held in arrays.items()}
+    problems = []
+    if missing := expected.keys() - given.keys():
+        problems.append(f"lacks {_few(missing)}")
+    if unknown := given.keys() - expected.keys():
+        problems.append(f"also has {_few(unknown)}")
+    if differing := [n for n in expected if n in given and expected[n] != given[n]]:
+        first = differing[0]
+        problems.append(f"has {first} with {given[first]} instead of {expected[first]}")
     if problems:
         message = f"weights {name} do not fit {model.name}: the file {', '.join(problems)}"
         raise InputError(message)
 
 
 def put(arrays: Arrays, model: keras.Model) -> None:
-    """Set the weights of the layers named in ``arrays``; other layers keep theirs."""
+    """Set the weights of the layers named in ``arrays``; other layers do not change."""
     for layer, held in arrays.items():
         model.get_layer(layer).set_weights(held)
 
 
 def _standalone(backbone: backbones.Backbone) -> keras.Model:
-    """Build the backbone alone, at any image size, for the names and shapes of its layers."""
+    """Return the backbone alone, for any image size, to compare layer names and shapes."""
     image = keras.Input((None, None, 3))
     return keras.Model(image, backbone.apply(image), name="the backbone")
 
@@ -137,22 +137,22 @@ def _fetch_imagenet(backbone: backbones.Backbone, name: str, path: Path) -> None
         raise InputError(message)
     try:
         model = backbone.imagenet()
-    except Exception as error:  # Keras raises a bare Exception for every failure of its download
+    except Exception as error:  # Keras raises a bare Exception for any failed download
         message = (
-            f"cannot fetch the ImageNet weights of {name}: {error}. The first time this needs a "
-            "network. Or give a file: -S systems.<system>.weights=/absolute/path.weights.h5, or "
-            "train from random weights: -S systems.<system>.weights=null"
+            f"cannot fetch the ImageNet weights of {name}: {error}. The first download needs a "
+            "network. Without one, give a file: -S systems.<system>.weights=/absolute/path.weights"
+            ".h5, or train from random weights: -S systems.<system>.weights=null"
         )
         raise InputError(message) from error
     # Keras requires the suffix .weights.h5, which ``path`` need not have.
-    with tempfile.TemporaryDirectory(dir=path.parent) as beside:
-        saved = Path(beside) / Path(FILE).name
+    with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
+        saved = Path(temporary) / Path(FILE).name
         model.save_weights(saved)
         saved.replace(path)
 
 
 def _hdf5(path: Path) -> Path | io.BytesIO:
-    """Return the HDF5 file: ``path`` itself, or a member of it if it is a ``.keras`` archive."""
+    """Return the HDF5 file: ``path`` itself, or the weights inside a ``.keras`` archive."""
     if not zipfile.is_zipfile(path):
         return path
     with zipfile.ZipFile(path) as archive:
@@ -160,20 +160,20 @@ def _hdf5(path: Path) -> Path | io.BytesIO:
 
 
 def _read_keras3(file: h5py.File) -> Arrays:
-    found: Arrays = {}
+    arrays: Arrays = {}
 
     def visit(_: str, node: h5py.Group | h5py.Dataset) -> None:
         # A layer's variables are in a group `vars`, whose attribute is the layer's name.
         if isinstance(node, h5py.Group) and "name" in node.attrs and len(node):
-            found[str(node.attrs["name"])] = [node[key][()] for key in sorted(node, key=int)]
+            arrays[str(node.attrs["name"])] = [node[key][()] for key in sorted(node, key=int)]
 
     file.visititems(visit)
-    return found
+    return arrays
 
 
 def _read_legacy(file: h5py.File) -> Arrays:
-    text = [n.decode() if isinstance(n, bytes) else n for n in file.attrs["layer_names"]]
-    held = {n: [file[n][w][()] for w in file[n].attrs["weight_names"]] for n in text}
+    names = [n.decode() if isinstance(n, bytes) else n for n in file.attrs["layer_names"]]
+    held = {n: [file[n][w][()] for w in file[n].attrs["weight_names"]] for n in names}
     return {name: arrays for name, arrays in held.items() if arrays}
 
 

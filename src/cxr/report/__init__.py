@@ -1,1 +1,1 @@
-"""The report: is transfer worth it, what did each phase gain, can it be believed?"""
+"""The report: is transfer worth it, what does each phase gain, and can the figures be trusted?"""

@@ -9,7 +9,7 @@ from cxr.report.differences import Pair, pairs
 from cxr.report.leaks import in_test_and_rest, unknown_patients
 from cxr.report.results import CHANCE, Context, Result
 
-# The outcome of a comparison, in a word for tables.
+# The outcome of a comparison, as the tables show it.
 WORDS = {
     "better": "pretrained better",
     "worse": "pretrained worse",
@@ -19,8 +19,8 @@ WORDS = {
 _HEADLINES = {
     "better": ("Yes", "pretrained weights give the higher test AUC"),
     "worse": ("No", "pretrained weights give the lower test AUC"),
-    "open": ("Undecided", "the test set cannot tell pretrained from random initial weights"),
-    "unknown": ("Undefined", "the test set has one class only or too few patients"),
+    "open": ("Undecided", "the 95 % interval of the AUC difference includes 0"),
+    "unknown": ("Undefined", "the test set has only one class or too few patients"),
 }
 
 
@@ -29,12 +29,12 @@ class Verdict:
     """The answer.
 
     Attributes:
-        outcome: ``better``, ``worse``, ``open``, ``unknown``, ``mixed``, or ``none`` where no
-            controlled pair exists.
+        outcome: ``better``, ``worse``, ``open``, ``unknown``, ``mixed``, or ``none`` if there is no
+            controlled pair.
         headline: one sentence, from controlled pairs alone.
-        obstacle: the settings in the way of a controlled pair; empty where there is one.
-        pairs: all pairs of one backbone, the controlled ones first.
-        warnings: reasons to doubt the figures, a sentence each.
+        obstacle: the settings that prevent a controlled pair; empty if there is one.
+        pairs: all pairs with the same backbone, the controlled ones first.
+        warnings: reasons to doubt the figures, one sentence each.
     """
 
     outcome: str
@@ -65,7 +65,7 @@ def verdict(results: Sequence[Result], shared: Context) -> Verdict:
 
 
 def _answer(controlled: Sequence[Pair]) -> tuple[str, str]:
-    """Return the outcome of the controlled pairs and the sentence at the top."""
+    """Return the outcome of the controlled pairs and the headline."""
     outcomes = Counter(pair.difference.outcome for pair in controlled)
     if len(outcomes) > 1:
         counts = [f"{WORDS[o]} in {outcomes[o]}" for o in WORDS if o in outcomes]
@@ -77,16 +77,12 @@ def _answer(controlled: Sequence[Pair]) -> tuple[str, str]:
         if len(controlled) > 1:
             rest += f" in all {len(controlled)} controlled comparisons"
     if any(pair.control.at_chance for pair in controlled):
-        word += (
-            ", but the control learned nothing"
-            if len(controlled) == 1
-            else (", but a control learned nothing")
-        )
+        word += f", but {'the' if len(controlled) == 1 else 'a'} control learned nothing"
     return outcome, f"{word}: {rest}."
 
 
 def _no_answer(results: Sequence[Result], compared: Sequence[Pair]) -> str:
-    """Say why there is no answer."""
+    """Return the reason why there is no answer, as the headline."""
     if compared:
         reason = "no two systems differ in the initial weights alone"
     elif any(result.pretrained for result in results):
@@ -97,7 +93,7 @@ def _no_answer(results: Sequence[Result], compared: Sequence[Pair]) -> str:
 
 
 def _obstacle(compared: Sequence[Pair]) -> str:
-    """Name the settings in which the most similar pair differs."""
+    """Return a sentence on the most similar pair and the settings in which it differs."""
     closest = min(compared, key=lambda pair: len(pair.confounders))
     return (
         f"{closest.transfer.name} and {closest.control.name} come closest, but also differ in "
@@ -106,7 +102,7 @@ def _obstacle(compared: Sequence[Pair]) -> str:
 
 
 def _warnings(results: Sequence[Result], shared: Context) -> Iterator[str]:
-    """Give the reasons to doubt the figures."""
+    """Yield the reasons to doubt the figures."""
     for result in results:
         low, high = result.test["auc_low"], result.test["auc_high"]
         if result.at_chance:
@@ -123,7 +119,7 @@ def _warnings(results: Sequence[Result], shared: Context) -> Iterator[str]:
     if patients:
         yield (
             f"{images:,} test images show patients who are also in training or validation "
-            f"({patients:,} patients), so the figures are too good. Set split.protocol to grouped."
+            f"({patients:,} patients), so the figures are too high. Set split.protocol to grouped."
         )
     unknown = unknown_patients(shared.manifest)
     if unknown:

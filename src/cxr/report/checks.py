@@ -1,7 +1,7 @@
 """The section "Can I believe it?": checks of the split, the evaluation and the origin.
 
-A check gets a tick only for a fact that the files prove. What they cannot prove, such as how a
-threshold was chosen, is stated without one.
+A check gets a tick only if the files prove it. Other facts are stated without one: no file shows
+how a threshold was chosen.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from cxr.report.results import CHANCE, Context, Result
 SHORTCUT = 0.75  # a file property with at least this AUC is flagged
 
 _PROTOCOLS = {
-    "grouped": "all images of a patient, and pixel-equal images, go to one split",
+    "grouped": "all images of a patient, and images with equal pixels, are in one split",
     "image": "single images are drawn, as in the original article: patients leak into the test set",
     "official": "the test set is the archive's own test folder; validation is drawn by patient",
 }
@@ -42,7 +42,7 @@ class Check:
 
 
 def checks(results: Sequence[Result], shared: Context) -> list[Check]:
-    """Return the checks, each from the files that the stages wrote."""
+    """Return the checks, in the order of the page."""
     return [
         *_split_checks(shared),
         *_evaluation_checks(results, shared),
@@ -51,13 +51,13 @@ def checks(results: Sequence[Result], shared: Context) -> list[Check]:
 
 
 def shortcut(manifest: pd.DataFrame) -> tuple[str, float | None] | None:
-    """Return the property of a file that separates the classes best without any pixel.
+    """Return the file property that separates the classes best without using any pixel.
 
     The property, and whether more or less of it means PNEUMONIA, are chosen on the training set.
 
     Returns:
-        Its name and its AUC on the test set, 0 to 1 (None where a class is missing). None where all
-        images have one size: width, height and aspect ratio are then constant.
+        Its name and its AUC on the test set, 0 to 1 (None if a class is missing). None if all
+        images have the same size, because width, height and aspect ratio are then constant.
     """
     if len(manifest[["width", "height"]].drop_duplicates()) < 2:
         return None
@@ -81,7 +81,7 @@ def shortcut(manifest: pd.DataFrame) -> tuple[str, float | None] | None:
 
 
 def _split_checks(shared: Context) -> list[Check]:
-    """Check how the images were divided."""
+    """Check how the images were split."""
     summary, test = shared.summary, shared.manifest[shared.manifest["split"] == "test"]
     unknown = unknown_patients(shared.manifest)
     copies, _ = in_test_and_rest(shared.manifest, "pixel_hash")
@@ -96,16 +96,16 @@ def _split_checks(shared: Context) -> list[Check]:
         ),
         _patients_check(shared.manifest, unknown),
         Check(
-            "Pixel-equal images in the test set and in the rest",
+            "Images with equal pixels in the test set and in the rest",
             f"{copies:,}",
-            f"of {duplicates['groups']:,} groups with {duplicates['images']:,} files in all. "
-            "Resized or re-encoded copies are not found",
+            f"of {duplicates['groups']:,} groups, with {duplicates['images']:,} images in total. "
+            "Resized or re-encoded copies are not detected",
             copies == 0,
         ),
         Check(
             "Under an image-level split",
             f"{summary['image_level_leak']:,} of {len(test):,} test images",
-            "would share a patient with training, had single images been drawn"
+            "would share a patient with training if single images had been drawn"
             + ("; images without a known patient are not counted" if unknown else ""),
         ),
         Check(
@@ -117,24 +117,20 @@ def _split_checks(shared: Context) -> list[Check]:
         Check(
             "Rejected files",
             f"{summary['rejected']:,}",
-            f"splits/rejected.csv has the reason of each; {summary['total']:,} images were used",
+            f"splits/rejected.csv gives each reason; {summary['total']:,} images were used",
         ),
     ]
 
 
 def _patients_check(manifest: pd.DataFrame, unknown: int) -> Check:
-    """Check that no patient is on two sides, which needs the patient of each image."""
+    """Check that no patient is in both the test set and the rest."""
     patients, images = in_test_and_rest(manifest, "patient")
-    note = (
-        f"counted in splits/manifest.csv; {images:,} test images"
-        if images
-        else ("counted in splits/manifest.csv")
-    )
+    note = "counted in splits/manifest.csv" + (f"; {images:,} test images" if images else "")
     if unknown:
         note += (
             f". {unknown:,} of {len(manifest):,} images have no known patient: each counts as its "
-            "own patient, so the same patient may be on two sides. Give split.patients a CSV of "
-            "id,patient"
+            "own patient, so the same patient may be in the test set and in the rest. Give "
+            "split.patients a CSV with the columns id and patient"
         )
     else:
         note += f". The patient of all {len(manifest):,} images is known"
@@ -154,17 +150,16 @@ def _evaluation_checks(results: Sequence[Result], shared: Context) -> list[Check
             "Threshold",
             ", ".join(f"{threshold:g}" for threshold in thresholds),
             "evaluate.threshold of params.yaml. This report cannot tell how it was chosen: one "
-            "chosen on the test set makes every figure but the AUC too good"
+            "chosen on the test set makes every figure but the AUC too high"
             if current
-            else f"but evaluate.threshold of params.yaml is {shared.threshold:g}: run `dvc repro`",
+            else f"evaluate.threshold of params.yaml is now {shared.threshold:g}: run `dvc repro`",
             None if current else False,
         ),
         Check(
             "Intervals",
             f"95 %, {intervals.RESAMPLES:,} resamples",
-            "of whole patients, the same ones for both systems of a comparison. They cover the "
-            "choice of test patients but not the randomness of training: each system was trained "
-            "once",
+            "of patients, the same for both systems of a comparison. They cover the choice of test "
+            "patients but not the randomness of training, because each system was trained once",
         ),
         Check(
             "Seed", ", ".join(map(str, seeds)), "of the split, the initial weights and all draws"
@@ -174,30 +169,30 @@ def _evaluation_checks(results: Sequence[Result], shared: Context) -> list[Check
 
 
 def _shortcut_check(manifest: pd.DataFrame) -> Check:
-    """Check whether the files themselves give the class away."""
-    label, found = "Class from the file alone", shortcut(manifest)
-    if found is None:
+    """Check whether file properties predict the class."""
+    label, best = "Class from the file alone", shortcut(manifest)
+    if best is None:
         width, height = manifest[["width", "height"]].iloc[0]
         return Check(
             label,
             "not assessable",
             f"all images of this archive have the same size, {width} x {height}, so width, height "
             "and aspect ratio carry no information. Such images have usually been resized and "
-            "encoded anew, so their bytes per pixel reflect that and not the acquisition",
+            "re-encoded, so their bytes per pixel reflect that and not the acquisition",
         )
-    name, auc = found
+    name, auc = best
     return Check(
         label,
         f"AUC {wording.number(auc)}",
-        f"from {name} without any pixel, the most telling of width, height, aspect ratio and bytes "
-        "per pixel. The higher it is, the more a network may owe to how the images were made. A "
-        "low value does not rule out other shortcuts",
+        f"from {name}, which separates the classes best among width, height, aspect ratio and "
+        "bytes per pixel. The higher the AUC, the more a network may rely on how the images were "
+        "made. A low value does not rule out other shortcuts",
         False if auc is not None and auc >= SHORTCUT else None,
     )
 
 
 def _origin_checks(results: Sequence[Result], shared: Context) -> list[Check]:
-    """State the data, the code and the machines behind the figures."""
+    """List the data, the code and the machines behind the figures."""
     source = shared.source
     rights = [source["licence"], source["doi"] and f"doi:{source['doi']}", source["citation"]]
     machines = {
@@ -215,7 +210,7 @@ def _origin_checks(results: Sequence[Result], shared: Context) -> list[Check]:
 
 
 def _model_check(result: Result) -> Check:
-    """State the commit, the experiment and the weights of a trained model."""
+    """List the commit, the experiment and the weights of a trained model."""
     commit, experiment = result.provenance["git"]["commit"], result.provenance["dvc"]["experiment"]
     value = f"commit {commit[:12]}" if commit else "commit unknown"
     if experiment:
@@ -225,7 +220,7 @@ def _model_check(result: Result) -> Check:
 
 
 def _changed(git: Mapping[str, Any]) -> str:
-    """Name the files that differed from the commit, the first few of many."""
+    """List the first files that differed from the commit and count the rest."""
     changed = git["changed"]
     if not changed:
         return ""

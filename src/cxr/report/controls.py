@@ -1,17 +1,17 @@
-"""Controlled comparisons: which two systems show the effect of the initial weights.
+"""Controlled comparisons: pairs of systems that show the effect of the initial weights.
 
-Two systems of one backbone, one pretrained and one randomly initialised (the control), are a
+Two systems with the same backbone, one pretrained and one randomly initialised (the control), are a
 controlled pair if their settings (``system`` in train.json) are equal except for:
 
 - ``weights``, the initial weights;
-- ``phases.<phase>.trainable``, provided that the control trains all layers: random layers cannot
-  stay frozen as pretrained ones can;
+- ``phases.<phase>.trainable``, if the control trains all layers: pretrained layers can stay frozen,
+  random ones cannot;
 - ``batch_size``: training all layers takes more memory.
 
-The last two are shown beside the result. Everything else must be equal: image size, augmentation,
-class weights, head, the number of phases and, phase by phase, the learning rate, the maximum of
-epochs, early stopping and so on. The number of epochs until early stopping is a result and not a
-setting. The names of phases, the precision and the device are not compared.
+The report shows the last two beside the result. All other settings must be equal: image size,
+augmentation, class weights, head, the number of phases and, phase by phase, learning rate, maximum
+of epochs, early stopping and the rest. The number of epochs until early stopping is a result and
+not a setting. The names of phases, the precision and the device are not compared.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,8 +30,8 @@ def differences(
         control: the same of the randomly initialised one.
 
     Returns:
-        The differences that go with the initial weights, and the confounders, which make the
-        comparison an uncontrolled one; such as ``learning rate (0.001 against 1e-05)``.
+        The allowed differences; and the confounders, which make the comparison uncontrolled, for
+        example ``learning rate (0.001 against 1e-05)``.
     """
     allowed: list[str] = []
     confounders: list[str] = []
@@ -44,7 +44,7 @@ def differences(
 
 
 def _settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Give each setting's name and its two values; a phase's setting is a list over the phases."""
+    """Yield each setting's name and two values; a phase's setting is a list over the phases."""
     for key in _keys([one, other]):
         if key not in ("weights", "phases"):
             yield key, one.get(key), other.get(key)
@@ -57,19 +57,19 @@ def _settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tupl
 
 
 def _keys(mappings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return all keys of the mappings, in order and once each."""
+    """Return the keys of the mappings, in order and without repeats."""
     return list(dict.fromkeys(key for mapping in mappings for key in mapping))
 
 
 def _described(key: str, ours: Any, theirs: Any) -> str:
-    """Return a setting's name and, where they are short, its two values."""
+    """Return a setting's name and, if they are short, its two values."""
     values = [_value(key, value) for value in (ours, theirs)]
     name = {"trainable": "layers trained"}.get(key, wording.words(key))
     return f"{name} ({' against '.join(values)})" if all(values) else name
 
 
 def _value(key: str, value: Any) -> str:
-    """Return a value as text, or an empty text where it would be long."""
+    """Return a value as text, or an empty string if it would be long."""
     match value:
         case list():
             parts = [wording.rule(v) if key == "trainable" else _value(key, v) for v in value]

@@ -1,4 +1,4 @@
-"""Differences of two AUCs on one test set: of two systems, or of two phases of one system."""
+"""Differences between AUCs on the test set: of two systems, or of two phases of a system."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,9 @@ class Difference:
     """One AUC minus another, on the same images.
 
     Attributes:
-        value: -1 to 1; None where a class is missing.
-        interval: 95 % interval over the same resampled patients; None where a class is missing.
+        value: -1 to 1; None if a class is missing.
+        interval: 95 % interval over the same resampled patients; None if no resample has both
+            classes.
     """
 
     value: float | None
@@ -35,13 +36,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Pair:
-    """A pretrained system and a randomly initialised one of the same backbone.
+    """A pretrained system and a randomly initialised one with the same backbone.
 
     Attributes:
         transfer: the pretrained system.
         control: the randomly initialised one.
         difference: test AUC of ``transfer`` minus that of ``control``.
-        allowed: differences in settings that go with the initial weights.
+        allowed: differences in settings that a controlled pair may have.
         confounders: the other differences in settings; see :mod:`cxr.report.controls`.
     """
 
@@ -64,19 +65,19 @@ class PhaseResult:
     Attributes:
         system: name of the system.
         name: of the phase.
-        asked: its settings, as in params.yaml.
-        done: its record in train.json: parameters, epochs, best_epoch and so on.
+        settings: of the phase, as in params.yaml.
+        record: of the phase, in train.json: parameters, epochs, best_epoch and more.
         test: metrics on the test set, with auc_low and auc_high.
         perturbed: the same on the perturbed test set.
         gain: test AUC minus that after the phase before; None for the first phase.
         perturbed_gain: the same on the perturbed test set.
-        published: the published figures after this phase: ``test``, ``perturbed``.
+        published: figures published for this phase: ``test``, ``perturbed``.
     """
 
     system: str
     name: str
-    asked: Mapping[str, Any]
-    done: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    record: Mapping[str, Any]
     test: Mapping[str, Any]
     perturbed: Mapping[str, Any]
     gain: Difference | None
@@ -97,10 +98,10 @@ def phase_results(results: Sequence[Result], shared: Context) -> dict[str, list[
 
 
 def pairs(results: Sequence[Result], shared: Context) -> list[Pair]:
-    """Pair each pretrained system with each randomly initialised one of the same backbone.
+    """Pair each pretrained system with each randomly initialised one that has its backbone.
 
     Returns:
-        The controlled pairs first.
+        The pairs, the controlled ones first.
 
     Raises:
         InputError: systems were tested on other images than each other or than the manifest's.
@@ -109,7 +110,7 @@ def pairs(results: Sequence[Result], shared: Context) -> list[Pair]:
         r.name: _test(r.name, r.predictions[r.predictions["split"] == "test"], shared.manifest)
         for r in results
     }
-    found = [
+    compared = [
         Pair(
             transfer,
             control,
@@ -122,26 +123,26 @@ def pairs(results: Sequence[Result], shared: Context) -> list[Pair]:
         and not control.pretrained
         and control.weights["backbone"] == transfer.weights["backbone"]
     ]
-    return sorted(found, key=lambda pair: not pair.controlled)
+    return sorted(compared, key=lambda pair: not pair.controlled)
 
 
 def _phase_results(result: Result, shared: Context) -> list[PhaseResult]:
     """Return the phases of one system, each compared with the one before."""
-    everything = result.phase_predictions
-    found: list[PhaseResult] = []
+    predictions = result.phase_predictions
+    phases: list[PhaseResult] = []
     before = None
-    for name, done in result.phases.items():
-        rows = _test(result.name, everything[everything["phase"] == name], shared.manifest)
+    for name, record in result.phases.items():
+        rows = _test(result.name, predictions[predictions["phase"] == name], shared.manifest)
         gains = {
             column: None if before is None else _difference(rows, before, column, shared.seed)
             for column in ("probability", "perturbed_probability")
         }
-        found.append(
+        phases.append(
             PhaseResult(
                 system=result.name,
                 name=name,
-                asked=result.record["system"]["phases"][name],
-                done=done,
+                settings=result.record["system"]["phases"][name],
+                record=record,
                 test=result.metrics["phases"][name]["test"],
                 perturbed=result.metrics["phases"][name]["perturbed"],
                 gain=gains["probability"],
@@ -150,11 +151,11 @@ def _phase_results(result: Result, shared: Context) -> list[PhaseResult]:
             )
         )
         before = rows
-    return found
+    return phases
 
 
 def _difference(one: pd.DataFrame, other: pd.DataFrame, column: str, seed: int) -> Difference:
-    """Compare the AUCs of a column of two tables of :func:`_test`."""
+    """Return the difference between the AUCs of a column in two tables from :func:`_test`."""
     labels, patients = one["label"].to_numpy(), one["patient"].to_numpy()
     ours, theirs = one[column].to_numpy(), other[column].to_numpy()
     first, second = metrics.auc(labels, ours), metrics.auc(labels, theirs)

@@ -1,7 +1,7 @@
 """The figures of the test set: AUC intervals, ROC, precision-recall, confusion and samples.
 
-ROC, precision-recall and confusion are scikit-learn's displays. The dots at the threshold in use
-and the intervals are drawn here because scikit-learn has no display for them.
+scikit-learn's displays draw ROC, precision-recall and confusion. It has no display for the dots at
+the threshold and for the intervals, so they are drawn here.
 """
 
 import itertools
@@ -22,21 +22,21 @@ from cxr.evaluation import metrics
 from cxr.report import learning, style
 from cxr.report.style import COLOURS, DARK, INK, MUTED, PAPER
 
-_OFFSET = 0.16  # vertical distance of the test and the perturbed AUC from the tick of a system
+_OFFSET = 0.16  # vertical distance of the test and the perturbed AUC from a system's tick
 _AUCS = ("auc", "auc_low", "auc_high")
 _CHANCE: Any = {"color": MUTED, "linewidth": 1, "linestyle": "--", "label": None}
 
 
 @dataclass(frozen=True)
 class Tested:
-    """One system on the test set.
+    """The metrics and curves of one system on the test set.
 
     Attributes:
         name: of the system.
         colour: one of COLOURS.
         metrics: ``test`` of metrics.json: auc, auc_low, auc_high (0 to 1 or None), tp, tn, fp, fn.
         perturbed: ``perturbed`` of metrics.json.
-        roc: fpr and tpr, 0 to 1; no rows where a class is missing.
+        roc: fpr and tpr, 0 to 1; no rows if a class is missing.
         precision_recall: recall and precision, 0 to 1.
     """
 
@@ -48,7 +48,7 @@ class Tested:
     precision_recall: pd.DataFrame
 
     def rate(self, name: str) -> float:
-        """Return a rate at the threshold, 0 to 1; NaN, which is not drawn, where undefined."""
+        """Return a rate at the threshold, 0 to 1; NaN, which is not drawn, if it is undefined."""
         counts = {key: self.metrics[key] for key in ("tp", "tn", "fp", "fn")}
         value = metrics.rates(**counts)[name]
         return float("nan") if value is None else value
@@ -59,7 +59,7 @@ def intervals(systems: Sequence[Tested], published: Mapping[str, float]) -> Figu
 
     Args:
         systems: from top to bottom.
-        published: the published AUC of a system, 0 to 1, where there is one.
+        published: published AUCs, 0 to 1, by system.
     """
     with style.style():
         figure = Figure(figsize=(10, 0.95 + 0.5 * len(systems)), layout="constrained")
@@ -97,7 +97,7 @@ def intervals(systems: Sequence[Tested], published: Mapping[str, float]) -> Figu
 
 
 def roc(systems: Sequence[Tested]) -> Figure:
-    """Draw the ROC curves of the test set, with a dot at the threshold in use."""
+    """Draw the ROC curves of the test set, with a dot at the threshold."""
     with style.style():
         figure = Figure(figsize=(5, 4.6), layout="constrained")
         axes = figure.subplots()
@@ -115,7 +115,7 @@ def roc(systems: Sequence[Tested]) -> Figure:
 
 
 def precision_recall(systems: Sequence[Tested]) -> Figure:
-    """Draw the precision-recall curves of the test set, with a dot at the threshold in use.
+    """Draw the precision-recall curves of the test set, with a dot at the threshold.
 
     The dashed line is the share of PNEUMONIA, which is the precision at chance level.
     """
@@ -128,10 +128,8 @@ def precision_recall(systems: Sequence[Tested]) -> Figure:
                 axes, name=system.name, curve_kwargs={"color": system.colour}
             )
             _dot(axes, system, system.rate("recall"), system.rate("precision"))
-            positive, all_images = (
-                counts["tp"] + counts["fn"],
-                sum(counts[key] for key in ("tp", "tn", "fp", "fn")),
-            )
+            positive = counts["tp"] + counts["fn"]
+            all_images = positive + counts["tn"] + counts["fp"]
             axes.axhline(positive / all_images, **_CHANCE)
         axes.set(title="Precision and recall, test set", xlabel="recall", ylabel="precision")
         axes.legend(loc="lower left")
@@ -139,7 +137,7 @@ def precision_recall(systems: Sequence[Tested]) -> Figure:
 
 
 def confusion(systems: Sequence[Tested]) -> Figure:
-    """Draw the confusion matrix of each system: counts, and percentages of the row."""
+    """Draw the confusion matrix of each system: counts, and their percentage of the row."""
     columns = min(3, len(systems))
     rows = -(-len(systems) // columns)
     with style.style():
@@ -154,14 +152,14 @@ def confusion(systems: Sequence[Tested]) -> Figure:
 
 
 def samples(clean: np.ndarray, perturbed: np.ndarray) -> Figure:
-    """Show images in one row and their perturbed versions below.
+    """Draw images in one row, and their perturbed versions below.
 
     Args:
         clean: uint8 [n, height, width].
         perturbed: uint8 [n, height, width].
     """
     with style.style():
-        # Dark, as X-rays are read: the page shows this PNG in its light and its dark mode.
+        # Dark, as radiologists read X-rays; the page shows this PNG in light and in dark mode.
         figure = Figure((1.6 * len(clean), 3.5), layout="constrained", facecolor=DARK[PAPER])
         rows = figure.subplots(2, len(clean), squeeze=False)
         for row, images in zip(rows, (clean, perturbed), strict=True):
@@ -174,18 +172,18 @@ def samples(clean: np.ndarray, perturbed: np.ndarray) -> Figure:
         return figure
 
 
-def write(name: str, found: Mapping[str, Any], history: pd.DataFrame, folder: Path) -> None:
+def write(name: str, result: Mapping[str, Any], history: pd.DataFrame, folder: Path) -> None:
     """Write the figures of one system into the folder of its evaluation.
 
     Args:
         name: of the system.
-        found: metrics.json.
+        result: the content of metrics.json.
         history: history.csv of the model.
-        folder: has roc.csv and precision_recall.csv; gets training_curves.png, roc.png,
+        folder: contains roc.csv and precision_recall.csv; gets training_curves.png, roc.png,
             precision_recall.png and confusion.png.
     """
     points = (files.read_csv(folder / f"{curve}.csv") for curve in ("roc", "precision_recall"))
-    tested = [Tested(name, COLOURS[0], found["test"], found["perturbed"], *points)]
+    tested = [Tested(name, COLOURS[0], result["test"], result["perturbed"], *points)]
     style.save(
         learning.curves([learning.Learning(name, COLOURS[0], history, [])]),
         folder / "training_curves.png",
@@ -200,15 +198,15 @@ def _interval(axes: Axes, system: Tested, place: float) -> None:
     if system.metrics["auc"] is None:
         axes.annotate("one class only: no AUC", (0.5, place), color=MUTED, va="center", ha="center")
         return
-    looks: dict[str, Any] = {"color": system.colour, "clip_on": False}
+    line: dict[str, Any] = {"color": system.colour, "clip_on": False}
     for figures, height, fill, width in (
         (system.metrics, place + _OFFSET, system.colour, 3.0),
         (system.perturbed, place - _OFFSET, PAPER, 1.5),
     ):
         auc, low, high = (figures[key] for key in _AUCS)
         if low is not None:
-            axes.plot([low, high], [height, height], linewidth=width, alpha=0.45, **looks)
-        axes.plot([auc], [height], "o", markersize=7, markerfacecolor=fill, **looks)
+            axes.plot([low, high], [height, height], linewidth=width, alpha=0.45, **line)
+        axes.plot([auc], [height], "o", markersize=7, markerfacecolor=fill, **line)
 
 
 def _dot(axes: Axes, system: Tested, x: float, y: float) -> None:

@@ -1,4 +1,4 @@
-"""The learning curves. scikit-learn has no display for curves by epoch and phase."""
+"""The learning curves, for which scikit-learn has no display."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Learning:
     Attributes:
         name: of the system.
         colour: one of COLOURS.
-        history: a row an epoch: epoch (from 1), phase, loss, auc, val_loss, val_auc.
-        best: the epochs whose weights were restored, one a phase at most.
+        history: one row per epoch: epoch (from 1), phase, loss, auc, val_loss, val_auc.
+        best: the epochs to mark, whose weights the phases ended with; may be empty.
     """
 
     name: str
@@ -33,10 +33,10 @@ class Learning:
 
 
 def curves(systems: Sequence[Learning]) -> Figure:
-    """Draw loss and AUC by epoch, a row a system: training, validation, phases, best epochs.
+    """Draw loss and AUC by epoch, one row per system: training, validation, phases, best epochs.
 
-    All rows share the AUC axis. They do not share the loss axis: class weights change what a loss
-    measures.
+    All rows have the same AUC limits. Their loss limits differ, because losses with different class
+    weights are not comparable.
     """
     with style.style():
         layout = ConstrainedLayoutEngine(hspace=0.06, wspace=0.04)
@@ -60,21 +60,21 @@ def _curve(axes: Axes, system: Learning, metric: str) -> None:
     """Draw one metric of one system, the borders of its phases, and its best epochs."""
     history = system.history
     epochs = history["epoch"]
-    # Unclipped, so that a line at an AUC of 1 is drawn whole, and outside the layout, which would
-    # make room for it and push the panels apart.
-    looks: dict[str, Any] = {"color": system.colour, "clip_on": False, "in_layout": False}
+    # Not clipped, so that a line at an AUC of 1 has its full width; and not in the layout, which
+    # would otherwise make room for it and push the panels apart.
+    line: dict[str, Any] = {"color": system.colour, "clip_on": False, "in_layout": False}
     if len(epochs) < 3:
-        looks |= {"marker": "o", "markersize": 3}
+        line |= {"marker": "o", "markersize": 3}
     axes.plot(
-        epochs, history[metric], alpha=0.6, linewidth=1.2, linestyle="--", label="training", **looks
+        epochs, history[metric], alpha=0.6, linewidth=1.2, linestyle="--", label="training", **line
     )  # fmt: skip
-    axes.plot(epochs, history[f"val_{metric}"], label="validation", **looks)
+    axes.plot(epochs, history[f"val_{metric}"], label="validation", **line)
     best = history[epochs.isin(system.best)]
     if len(best):
-        looks |= {"marker": "o", "markersize": 7, "markerfacecolor": PAPER, "zorder": 3}
+        line |= {"marker": "o", "markersize": 7, "markerfacecolor": PAPER, "zorder": 3}
         axes.plot(
             best["epoch"], best[f"val_{metric}"], markeredgewidth=1.6, linestyle="none",
-            label="best epoch", **looks,
+            label="best epoch", **line,
         )  # fmt: skip
     axes.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

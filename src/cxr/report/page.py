@@ -1,4 +1,4 @@
-"""The report page, and the tables and figures that are written beside it."""
+"""The report page, and the tables and figures in the same folder."""
 
 import base64
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ def page(results: Sequence[Result], shared: Context, answer: Verdict, phases: Ph
     """Return the report as one HTML page that needs no other file.
 
     Args:
-        results: of :func:`cxr.report.results.collect`.
-        shared: of :func:`cxr.report.results.context`.
-        answer: of :func:`cxr.report.answer.verdict`.
-        phases: of :func:`cxr.report.differences.phase_results`.
+        results: from :func:`cxr.report.results.collect`.
+        shared: from :func:`cxr.report.results.context`.
+        answer: from :func:`cxr.report.answer.verdict`.
+        phases: from :func:`cxr.report.differences.phase_results`.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -35,7 +35,7 @@ def page(results: Sequence[Result], shared: Context, answer: Verdict, phases: Ph
         "how": wording.how, "duration": wording.duration,
     }  # fmt: skip
     source = (resources.files("cxr.report") / "report.html.j2").read_text(encoding="utf-8")
-    # All systems have the same samples: those of the largest size are the sharpest.
+    # All systems have the same samples; the largest images are the sharpest.
     samples = max(results, key=lambda result: result.record["system"]["image_size"]).samples
     return environment.from_string(source).render(
         results=results,
@@ -59,7 +59,7 @@ def page(results: Sequence[Result], shared: Context, answer: Verdict, phases: Ph
 def write(results: Sequence[Result], shared: Context, folder: Path) -> str:
     """Write the page, the tables and the figures.
 
-    These are index.html; comparison.csv, comparison.txt and phases.csv; training_curves.png,
+    The files are index.html; comparison.csv, comparison.txt and phases.csv; training_curves.png,
     roc.png and confusion.png.
 
     Returns:
@@ -100,8 +100,8 @@ def _figures(results: Sequence[Result]) -> dict[str, Markup]:
         "intervals": (figures.intervals(tested, published), f"Test AUC and interval: {aucs}."),
         "curves": (
             learning.curves([_learning(result) for result in results]),
-            "Loss and AUC by epoch of each system, training and validation; each model's "
-            "history.csv has the numbers.",
+            "Loss and AUC of each system by epoch, on training and validation; the numbers are in "
+            "each model's history.csv.",
         ),
         "roc": (figures.roc(tested), f"ROC curves on the test set. AUC: {aucs}."),
         "precision_recall": (

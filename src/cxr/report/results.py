@@ -1,4 +1,4 @@
-"""The files that the report reads: those of each system, and those that all systems share."""
+"""Read the files behind the report: those of each system, and those that all systems share."""
 
 import statistics
 from collections.abc import Iterable, Mapping
@@ -24,18 +24,18 @@ class Result:
     Attributes:
         name: of the system in params.yaml.
         colour: the system's colour in every figure.
-        weights: weights.json: backbone, weights (None for random ones), sha256.
+        weights: weights.json: backbone, weights (None for random weights), sha256.
         record: train.json.
-        provenance: the provenance.json of its training.
-        history: a row an epoch.
+        provenance: provenance.json of the training.
+        history: one row per epoch.
         metrics: metrics.json: the threshold, and the metrics of each split, of the perturbed test
-            set and of each phase. A metric is None where it is undefined.
+            set and of each phase. An undefined metric is None.
         predictions: id, split, label, probability.
         phase_predictions: phase, id, label, probability, perturbed_probability of the test set.
-        samples: perturbed.png, test images as they are and perturbed.
+        samples: perturbed.png, clean and perturbed test images.
         roc: fpr and tpr on the test set.
         precision_recall: recall and precision on the test set.
-        published: the system's entry in published.yaml; empty where it has none.
+        published: the system's entry in published.yaml; empty if it has none.
     """
 
     name: str
@@ -84,12 +84,12 @@ class Result:
 
     @property
     def seconds_per_epoch(self) -> float:
-        """The median time of an epoch: the first epoch includes compilation."""
+        """The median time of an epoch; a mean would include compilation in the first one."""
         return statistics.median(self.training["seconds_per_epoch"])
 
     @property
     def at_chance(self) -> bool:
-        """Whether the interval of the test AUC includes chance level: nothing learned is shown."""
+        """Whether the interval of the test AUC includes chance level."""
         low, high = self.test["auc_low"], self.test["auc_high"]
         return low is not None and low <= CHANCE <= high
 
@@ -103,7 +103,7 @@ class Context:
         threshold: ``evaluate.threshold`` of params.yaml.
         seed: ``seed`` of params.yaml.
         perturbation: ``perturbation`` of params.yaml.
-        manifest: a row an image, see :mod:`cxr.data.manifest`.
+        manifest: one row per image, see :mod:`cxr.data.manifest`.
         summary: splits/summary.json.
         source: raw/source.json.
     """
@@ -124,10 +124,10 @@ def collect(
 
     Args:
         systems: names, in the order of the report.
-        models: trained models, one folder a system.
-        weights: initial weights, one folder a system.
-        evaluations: evaluations, one folder a system.
-        published: published.yaml.
+        models: folder of the trained models.
+        weights: folder of the initial weights.
+        evaluations: folder of the evaluations.
+        published: path of published.yaml.
 
     Raises:
         InputError: a file is missing or cannot be read.
@@ -180,17 +180,17 @@ def context(settings: params.Params, manifest: Path, summary: Path, source: Path
 
 
 def published_of(result: Result, phase: str) -> dict[str, Mapping[str, Any]]:
-    """Return the published figures of a system after a phase: ``test`` and ``perturbed``.
+    """Return the figures published for a phase of a system: ``test`` and ``perturbed``.
 
     The entry's own ``test`` figures belong to the last phase.
     """
     entry = result.published
-    whole = {"test": entry.get("test", {})} if phase == list(result.phases)[-1] else {}
-    return {"test": {}, "perturbed": {}} | whole | entry.get("phases", {}).get(phase, {})
+    final = {"test": entry.get("test", {})} if phase == list(result.phases)[-1] else {}
+    return {"test": {}, "perturbed": {}} | final | entry.get("phases", {}).get(phase, {})
 
 
 def _published_figures(path: Path) -> dict[str, Any]:
-    """Read published.yaml, which is written by hand and tracked by git."""
+    """Read published.yaml."""
     try:
         return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError as error:

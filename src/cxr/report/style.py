@@ -1,7 +1,7 @@
-"""The style of all figures: palette, type and lines, and how a figure is written.
+"""The style of all figures (colours, type, lines), and their output as PNG or SVG.
 
-:func:`save` writes a figure as PNG. :func:`svg` returns it for a page, whose font and light or dark
-colours it takes. The same inputs give the same bytes.
+:func:`save` writes a figure as PNG. :func:`svg` returns it for a page and uses the page's font and
+light or dark colours. Equal figures give equal bytes.
 """
 
 import html
@@ -23,10 +23,10 @@ PAPER = "#ffffff"
 INK = "#1c2430"
 MUTED = "#5c6773"
 LINE = "#d3d9e0"
-# One a system, in order. At least 4.5 : 1 on white. A name is always beside a colour, because some
-# readers are colour-blind.
+# One per system, in order, with a contrast on white of at least 4.5 : 1. Figures and tables always
+# show the name with the colour, because some readers are colour-blind.
 COLOURS = ("#1f5fa8", "#b8500c", "#2e7a4c", "#7b4aa3", "#a8324a", "#0f7580", "#76650f", "#565f6b")
-# The same colours in dark mode: a page defines them as CSS variables.
+# The same colours in dark mode; the page defines both as CSS variables.
 DARK = {
     PAPER: "#14181e",
     INK: "#e7eaee",
@@ -73,7 +73,7 @@ _STYLE: Any = {
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
-    """Return the colour of each system, by its place; the ninth has the first one's."""
+    """Return the colour of each system, in order; the ninth system gets the first colour again."""
     return dict(zip(names, itertools.cycle(COLOURS), strict=False))
 
 
@@ -85,20 +85,20 @@ def auc_limits(values: np.ndarray) -> tuple[float, float]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, 200 dots an inch."""
-    with style(), files.replacing(path) as beside:
-        figure.savefig(beside, format="png", dpi=200, metadata={"Software": None})
+    """Write a figure as PNG, 200 dots per inch."""
+    with style(), files.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=200, metadata={"Software": None})
 
 
 def svg(figure: Figure, name: str, description: str) -> str:
-    """Return a figure as an ``<svg>`` element to be put into a page.
+    """Return a figure as an ``<svg>`` element for a page.
 
-    Its colours become ``var(--ink)`` and the like (VARIABLES), which the page defines; its text
-    takes the page's font.
+    Its colours become CSS variables that the page defines (VARIABLES); its text uses the page's
+    font.
 
     Args:
-        figure: from this module.
-        name: prefix of its ids, which must be unique in a page: a-z and -.
+        figure: drawn in :func:`style`.
+        name: prefix of its ids, unique in the page: a-z and -.
         description: text for screen readers, escaped here.
     """
     buffer = io.StringIO()
@@ -111,7 +111,7 @@ def svg(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r"font-family: [^;\"]*(; )?", "", text).replace("xlink:href", "href")
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, f"var(--{variable})")
-    # 1.5: 9 point text is then as large as the page's small print.
+    # Times 1.5, so that 9 point text is as large as the page's small print.
     width, height = (round(side * 72 * 1.5) for side in figure.get_size_inches())
     view = re.search(r'viewBox="[^"]*"', text)
     opening = (
@@ -123,7 +123,7 @@ def svg(figure: Figure, name: str, description: str) -> str:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Use the settings of this module alone, and those of no matplotlibrc."""
+    """Apply this module's matplotlib settings inside the block, and ignore any matplotlibrc."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)

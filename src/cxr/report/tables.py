@@ -1,4 +1,4 @@
-"""The tables: a row a system, a row a phase, and a plain-text version for the terminal."""
+"""The tables: one row per system, one row per phase, and plain text for the terminal."""
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,29 +19,29 @@ PERTURBED = ("auc", "auc_low", "auc_high", "accuracy")  # of the perturbed test 
 
 
 def comparison(results: Sequence[Result]) -> pd.DataFrame:
-    """Return a row a system: network, cost, test metrics and published figures.
+    """Return one row per system: network, cost, test metrics and published figures.
 
-    Parameters are those of the last phase. Missing or undefined figures are NaN.
+    Parameter counts are those of the last phase. Missing or undefined figures are NaN.
     """
     return pd.DataFrame([_row(result) for result in results])
 
 
 def phase_table(phases: Phases) -> pd.DataFrame:
-    """Return a row a system and phase: layers trained, metrics and gain.
+    """Return one row per phase of each system: layers trained, metrics and gain.
 
     Missing or undefined figures are NaN, and so is the gain of a first phase.
     """
-    return pd.DataFrame([_phase_row(phase) for found in phases.values() for phase in found])
+    return pd.DataFrame([_phase_row(phase) for system in phases.values() for phase in system])
 
 
 def text(verdict: Verdict, rows: pd.DataFrame, phases: pd.DataFrame) -> str:
-    """Return the answer and the comparison as plain text, 120 columns wide at most.
+    """Return the answer and the comparison as plain text for a terminal of 120 columns.
 
     Args:
-        verdict: of :func:`cxr.report.answer.verdict`.
-        rows: of :func:`comparison`.
-        phases: of :func:`phase_table`. Earlier phases and published figures are listed under their
-            system.
+        verdict: from :func:`cxr.report.answer.verdict`.
+        rows: from :func:`comparison`.
+        phases: from :func:`phase_table`. Earlier phases and published figures are listed under
+            their system.
     """
     headers = (
         "system", "weights", "params, M", "epochs", "s/epoch", "AUC", "95 %", "perturbed",
@@ -52,32 +52,28 @@ def text(verdict: Verdict, rows: pd.DataFrame, phases: pd.DataFrame) -> str:
     for _, row in rows.iterrows():
         lines += _lines(row, phases[phases["system"] == row["system"]].iloc[:-1])
     align = ["right" if header in right else "left" for header in headers]
-    # The headers are passed as a row: tabulate would widen their columns otherwise.
+    # The headers are passed as a row, because tabulate would otherwise widen their columns.
     table = tabulate(lines, tablefmt="plain", disable_numparse=True, colalign=align)
     top, *rest = table.split("\n")
     rule = "-" * max(map(len, [top, *rest]))
-    around = [
-        [
-            wrapped
-            for line in lines
-            for wrapped in textwrap.wrap(line, WIDTH, subsequent_indent="  ")
-        ]
-        for lines in (_answer(verdict), _notes(rows))
-    ]
-    return "\n".join([*around[0], "", top, rule, *rest, "", *around[1]])
+    answer, notes = (
+        [part for line in found for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ")]
+        for found in (_answer(verdict), _notes(rows))
+    )
+    return "\n".join([*answer, "", top, rule, *rest, "", *notes])
 
 
 def _row(result: Result) -> dict[str, Any]:
     """Return a system's row of the comparison."""
-    last, done = list(result.phases.items())[-1]
+    last, record = list(result.phases.items())[-1]
     published = published_of(result, last)
     known = ("auc", "auc_low", "auc_high", *METRICS[1:], *COUNTS)
     return {
         "system": result.name,
         "backbone": result.weights["backbone"],
         "initial_weights": result.start,
-        "parameters": done["parameters"]["total"],
-        "trainable": done["parameters"]["trainable"],
+        "parameters": record["parameters"]["total"],
+        "trainable": record["parameters"]["trainable"],
         "epochs": result.record["epochs"],
         "seconds_per_epoch": result.seconds_per_epoch,
         **_known(result.test, known),
@@ -93,13 +89,13 @@ def _phase_row(phase: PhaseResult) -> dict[str, Any]:
     return {
         "system": phase.system,
         "phase": phase.name,
-        "data": phase.asked["data"],
-        "trainable": wording.rule(phase.asked["trainable"]),
-        "parameters": phase.done["parameters"]["total"],
-        "trainable_parameters": phase.done["parameters"]["trainable"],
-        "epochs": phase.done["epochs"],
-        "best_epoch": phase.done["best_epoch"],
-        "learning_rate": phase.asked["learning_rate"],
+        "data": phase.settings["data"],
+        "trainable": wording.rule(phase.settings["trainable"]),
+        "parameters": phase.record["parameters"]["total"],
+        "trainable_parameters": phase.record["parameters"]["trainable"],
+        "epochs": phase.record["epochs"],
+        "best_epoch": phase.record["best_epoch"],
+        "learning_rate": phase.settings["learning_rate"],
         **_known(phase.test, ("auc", "auc_low", "auc_high", *METRICS[1:])),
         **_known(phase.perturbed, PERTURBED, "perturbed_"),
         **_gain("gain", phase.gain),
@@ -125,7 +121,7 @@ def _known(
 
 
 def _answer(verdict: Verdict) -> list[str]:
-    """Return the headline and a line a comparison."""
+    """Return the headline, the warnings, and one line per comparison."""
     return [
         f"{verdict.headline} {verdict.obstacle}".strip(),
         *(f"Caution: {warning}" for warning in verdict.warnings),
@@ -160,7 +156,7 @@ def _line(name: str, start: str, trained: int, seconds: str, row: pd.Series) -> 
 
 
 def _published_lines(row: pd.Series) -> list[list[str]]:
-    """Return the line of published figures, or no line where there is none."""
+    """Return the line of published figures, or no line if there are none."""
     auc, *rates = (
         "" if wording.unknown(value := row.get(f"published_{key}")) else wording.published(value)
         for key in ("auc", "accuracy", "precision", "recall")
@@ -173,7 +169,7 @@ def _notes(rows: pd.DataFrame) -> list[str]:
     """Return the lines under the table."""
     split = rows["published_split"].dropna()
     return [
-        "params, M: million parameters, trained/all. perturbed: AUC on the perturbed test set.",
+        "params, M: millions of parameters, trained/all. perturbed: AUC on the perturbed test set.",
         *(
             f"published, {', '.join(rows['system'][split[split == words].index])}: {words}"
             for words in split.unique()
@@ -192,5 +188,5 @@ def _shortened(text: str, length: int) -> str:
 
 
 def _millions(count: int) -> str:
-    """Return a count of parameters in millions; a small head's must not read as 0.0."""
+    """Return a count of parameters in millions; a small one is ``<0.1`` and not ``0.0``."""
     return f"{count / 1e6:.1f}" if count >= 50_000 or count == 0 else "<0.1"

@@ -1,4 +1,4 @@
-"""The words for figures and settings."""
+"""Figures and settings as text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,8 +13,8 @@ DASH = "\N{EN DASH}"  # for a missing figure
 _RULES = {"all": "all layers", "backbone": "backbone without batch norms, and head"}
 _METRICS = {"val_loss": "validation loss", "val_accuracy": "validation accuracy"}
 _RESTORED = {
-    "val_loss": "restores the epoch of lowest validation loss",
-    "val_accuracy": "restores the epoch of highest validation accuracy",
+    "val_loss": "restores the weights of the epoch with the lowest validation loss",
+    "val_accuracy": "restores the weights of the epoch with the highest validation accuracy",
     None: "ends with the last epoch's weights",
 }
 
@@ -44,7 +44,7 @@ def settings(result: Result) -> dict[str, str]:
 
 
 def ranges(settings: Mapping[str, Any]) -> str:
-    """Describe an augmentation or a perturbation without what is 0 or false."""
+    """Describe an augmentation or a perturbation; settings that are 0 or false are left out."""
     parts = []
     for key, value in settings.items():
         match value:
@@ -82,10 +82,10 @@ def how(phase: Mapping[str, Any]) -> str:
     parts = [f"Adam at {phase['learning_rate']:g}"]
     if plateau:
         parts.append(
-            f"times {plateau['factor']:g} after {_epochs(plateau['patience'])} without a lower "
-            f"validation loss, down to {plateau['min_learning_rate']:g}"
+            f"rate times {plateau['factor']:g} after {_epochs(plateau['patience'])} without a "
+            f"lower validation loss, down to {plateau['min_learning_rate']:g}"
         )
-    parts.append(f"{steps:,} batches an epoch" if steps else "all training images each epoch")
+    parts.append(f"{steps:,} batches per epoch" if steps else "all whole batches in each epoch")
     if stopping:
         least = f" of more than {stopping['min_delta']:g}" if stopping["min_delta"] else ""
         parts.append(
@@ -120,27 +120,27 @@ def unknown(value: Any) -> bool:
 
 
 def number(value: float | None) -> str:
-    """Return a figure with three decimals, or a dash where there is none."""
+    """Return a figure with three decimals, or a dash if there is none."""
     return DASH if unknown(value) else f"{value:.3f}"
 
 
 def count(value: int | None) -> str:
-    """Return a whole number with thousands separators, or a dash where there is none."""
+    """Return a whole number with thousands separators, or a dash if there is none."""
     return DASH if unknown(value) else f"{value:,}"
 
 
 def signed(value: float | None) -> str:
-    """Return a difference with its sign and three decimals, or a dash where there is none."""
+    """Return a difference with its sign and three decimals, or a dash if there is none."""
     return DASH if unknown(value) else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def published(value: float | None) -> str:
-    """Return a published figure with the digits that it was published with."""
+    """Return a published figure with the digits of its publication, or a dash if there is none."""
     return DASH if unknown(value) else f"{value:.12g}"
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Return an interval by its ends, or a dash where there is none."""
+    """Return the ends of an interval, or a dash if there is none."""
     return DASH if unknown(low) else f"{number(low)} to {number(high)}"
 
 

@@ -1,1 +1,1 @@
-"""MLflow beside the pipeline: no result depends on it."""
+"""Log the pipeline's stages in MLflow. No result depends on it."""

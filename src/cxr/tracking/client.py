@@ -1,11 +1,11 @@
 """Records -> MLflow. No result depends on it, and nothing is lost without it.
 
-A stage logs its record when it ends; ``cxr sync`` completes what MLflow lacks (a deleted database,
-an unreachable server, a stage that DVC took from its cache). Training logs its epochs as they come,
-see :mod:`cxr.tracking.live`.
+A stage logs its record when it ends. ``cxr sync`` logs the records that MLflow lacks, because the
+database was deleted, the server was down, or DVC took the stage from its cache. Training logs each
+epoch when it ends, see :mod:`cxr.tracking.live`.
 
-A run is found by the id in provenance.json. Training and evaluation of a model are one run. The
-mark that says that a run is complete is written last, so a run that was sent in part is completed.
+The id in provenance.json identifies a run. Training and evaluation of a model share one run. The
+tag that marks a run as complete is written last, so that an incomplete run can be completed.
 """
 
 import fcntl
@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Before mlflow is imported, which reads them then. No usage data leaves the machine; a server that
-# is down costs seconds, not the minutes of MLflow's default of seven retries.
+# mlflow reads these when it is imported. No usage data leaves the machine. A server that is down
+# costs seconds, not the minutes of MLflow's default of seven retries.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -35,8 +35,8 @@ from cxr.tracking.records import Record
 
 log = logging.getLogger(__name__)
 
-# The table that the UI opens with: the models, what set them apart and what came out. MLflow keeps
-# a view as a tag of the experiment and shows it for ?viewStateShareKey=systems.
+# The table of models, with settings and metrics, that `cxr ui` links to. MLflow stores a view as a
+# tag of the experiment and shows it for ?viewStateShareKey=systems.
 VIEW = "systems"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 VIEW_STATE = {
@@ -59,9 +59,9 @@ VIEW_STATE = {
     "viewMaximized": False,
 }
 
-MODEL = "cxr.model"  # tag: system and hash of the weights, which training and evaluation share
+MODEL = "cxr.model"  # tag: system and MD5 of the weights, equal for training and evaluation
 
-# What MLflow raises, its database's errors among it, and what reading a record raises.
+# Errors of MLflow, of its database, and of reading a record.
 FAILURES = (MlflowException, CommandError, SQLAlchemyError, OSError, InputError)
 
 # Limits of MLflow's log_batch.
@@ -71,12 +71,11 @@ LoadModel = Callable[[Path], Any]
 
 
 def write(folder: Path, load: LoadModel | None = None) -> None:
-    """Log the stage whose outputs lie in a folder; a failure is a warning, never an error.
+    """Log the stage that wrote a folder; a failure is a warning, never an error.
 
     Args:
-        folder: such as ``models/vgg16_transfer``, with its provenance.json.
-        load: gives the Keras model of a folder, for training and evaluation; where None, the run of
-            a model goes without it.
+        folder: for example ``models/vgg16_transfer``, with its provenance.json.
+        load: returns the Keras model of a folder; if None, no model is logged.
     """
     with optional(str(folder)):
         record = records.of(folder)
@@ -85,7 +84,7 @@ def write(folder: Path, load: LoadModel | None = None) -> None:
 
 
 def send(record: Record, load: LoadModel | None = None) -> bool:
-    """Log what MLflow lacks of a record, and return whether that was anything.
+    """Log the parts of a record that MLflow lacks, and return whether there were any.
 
     Raises:
         InputError: an evaluation's training is neither in MLflow nor in ``models/``.
@@ -100,12 +99,12 @@ def send(record: Record, load: LoadModel | None = None) -> bool:
     if run is not None and _is_complete(run, record):
         return False
     if training is not None and (run is None or _mark("train") not in run.data.tags):
-        # The model was evaluated before with other parameters: this evaluation has its own run.
+        # The training's run holds an evaluation with other parameters, so this one gets its own.
         run = _write(client, experiment_id, training, run, load)
     if run is None and record.stage == "evaluate":
         message = (
-            f"{record.folder} was evaluated from a model that is neither in MLflow nor in models/: "
-            f"run `dvc repro evaluate@{record.item}`"
+            f"{record.folder} evaluates a model that is neither in MLflow nor in models/: run "
+            f"`dvc repro evaluate@{record.item}`"
         )
         raise InputError(message)
     _write(client, experiment_id, record, run, load)
@@ -115,34 +114,34 @@ def send(record: Record, load: LoadModel | None = None) -> bool:
 def uri() -> str:
     """Return MLFLOW_TRACKING_URI or, by default, an SQLite file at the repository's root.
 
-    ``dvc exp run --temp`` and the queue run in a copy of the repository; DVC names the original in
-    DVC_ROOT, and that is where the runs belong.
+    ``dvc exp run --temp`` and the queue run in a copy of the repository, but log to the original,
+    whose path DVC sets in DVC_ROOT.
     """
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_root()}/mlflow.db"
 
 
 def pages() -> dict[str, str]:
-    """Return, for each experiment of ours, the address of its table of models in the UI."""
+    """Return the address of the table of models in the UI, for each experiment of this project."""
     ours = [e for e in connect().search_experiments() if VIEW_TAG in e.tags]
     return {e.name: f"#/experiments/{e.experiment_id}/runs?viewStateShareKey={VIEW}" for e in ours}
 
 
 @contextmanager
-def optional(what: str) -> Iterator[None]:
-    """Turn a failure of the tracking into a warning: results do not depend on it."""
+def optional(subject: str) -> Iterator[None]:
+    """Log a tracking failure inside the block as a warning, because no result depends on it."""
     try:
         yield
     except FAILURES as error:
         reason = str(error).strip().split("\n")[0][:200]
         log.warning(
-            "MLflow at %s did not take %s (%s). Nothing is lost: the outputs hold all of it, and "
-            "`cxr sync` sends it later.",
-            uri(), what, reason,
+            "MLflow at %s could not log %s (%s). Nothing is lost: the outputs contain everything, "
+            "and `cxr sync` logs it later.",
+            uri(), subject, reason,
         )  # fmt: skip
 
 
 def connect() -> mlflow.MlflowClient:
-    """Return the client of :func:`uri`, and let MLflow log warnings alone."""
+    """Return a client of :func:`uri`, and limit MLflow's own log to warnings."""
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(uri())
@@ -151,28 +150,28 @@ def connect() -> mlflow.MlflowClient:
 
 
 def experiment(client: mlflow.MlflowClient, name: str) -> str:
-    """Return the id of an MLflow experiment; created where it is missing."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        # Beside the database, not in the working folder, which may be a temporary copy.
+    """Return the id of an MLflow experiment; a missing one is created."""
+    existing = client.get_experiment_by_name(name)
+    if existing is None:
+        # In the database's folder, because the working folder may be a temporary copy.
         local = (_root() / "mlartifacts").as_uri() if uri().startswith("sqlite:") else None
         try:
             tags = {VIEW_TAG: json.dumps(VIEW_STATE)}
             return client.create_experiment(name, artifact_location=local, tags=tags)
         except MlflowException:
-            found = client.get_experiment_by_name(name)  # another process may have been faster
-            if found is None:
+            existing = client.get_experiment_by_name(name)  # another process may have created it
+            if existing is None:
                 raise
-    return found.experiment_id
+    return existing.experiment_id
 
 
 def id_tag(stage: str) -> str:
-    """Name the tag that says which execution of a stage a run is of."""
+    """Return the name of the tag that holds the id of a stage's provenance."""
     return f"cxr.{stage}.id"
 
 
 def metrics(values: Mapping[str, float], moment: int, step: int) -> list[Metric]:
-    """Return figures as log_batch takes them; ``moment`` in milliseconds since 1970."""
+    """Return metrics for log_batch; ``moment`` is in milliseconds since 1970."""
     return [Metric(name, value, moment, step) for name, value in values.items()]
 
 
@@ -188,11 +187,11 @@ def _alone() -> Iterator[None]:
 
 
 def _find(client: mlflow.MlflowClient, experiment_id: str, record: Record) -> Run | None:
-    """Find the run that a record belongs to, complete or not.
+    """Return the run that a record belongs to, complete or not.
 
-    An evaluation's is a run of the same system and weights: its training's first, then one that
-    holds this evaluation, then the newest. A run with other parameters or other figures is not it:
-    MLflow cannot change parameters, and the earlier evaluation is as true as this one.
+    The run of an evaluation has the same system and weights. Its training's run is preferred, then
+    one that holds this evaluation, then the newest. Runs with other parameters or metrics do not
+    count, because MLflow cannot change parameters and the earlier evaluation remains valid.
     """
     own = (id_tag(record.stage), record.id)
     by_id = {own} if record.training is None else {own, (id_tag("train"), record.training.id)}
@@ -202,8 +201,8 @@ def _find(client: mlflow.MlflowClient, experiment_id: str, record: Record) -> Ru
     )
 
     def rank(run: Run) -> tuple[bool, bool]:
-        found = by_id & run.data.tags.items()
-        return bool(found - {own}), own in found
+        matching = by_id & run.data.tags.items()
+        return bool(matching - {own}), own in matching
 
     fitting = [
         run
@@ -214,7 +213,7 @@ def _find(client: mlflow.MlflowClient, experiment_id: str, record: Record) -> Ru
 
 
 def _fits(run: Run, record: Record) -> bool:
-    """Return whether the parameters and figures that both have are equal."""
+    """Return whether the parameters and metrics that run and record share are equal."""
     pairs = ((run.data.params, _params(record)), (run.data.metrics, record.metrics))
     return all(held.get(k, v) == v for held, given in pairs for k, v in given.items())
 
@@ -224,7 +223,7 @@ def _is_complete(run: Run, record: Record) -> bool:
 
 
 def _mark(stage: str) -> str:
-    """Name the tag that says which execution of a stage a run holds all of."""
+    """Return the name of the tag that marks a stage's record as completely logged."""
     return f"cxr.{stage}.complete"
 
 
@@ -235,7 +234,7 @@ def _write(
     run: Run | None,
     load: LoadModel | None,
 ) -> Run:
-    """Log what a run lacks of a record, or all of it in a new run; the mark comes last."""
+    """Log the parts of a record that a run lacks, or all in a new run; the mark comes last."""
     is_new = run is None
     tags = {**record.tags, id_tag(record.stage): record.id}
     if record.weights is not None:
@@ -263,7 +262,7 @@ def _write(
         client.log_artifact(run_id, str(record.folder / name), inside)
     if record.has_model and load is not None and (is_new or not _has_model(client, run)):
         _log_model(run_id, load(record.folder), record.requirements)
-    if record.stage != "evaluate":  # which belongs to a run that has ended, with its training
+    if record.stage != "evaluate":  # whose run ended with its training
         client.set_terminated(run_id, "FINISHED", end_time=record.ended)
     client.set_tag(run_id, _mark(record.stage), record.id)
     return run
@@ -276,9 +275,9 @@ def _log_batches(
     tags: Sequence[RunTag],
     metrics: Sequence[Metric],
 ) -> None:
-    """Log in as few calls as MLflow's limits allow."""
+    """Log with as few calls as MLflow's limits allow."""
     while params or tags or metrics:
-        # At most 1,000 entries a call in all.
+        # At most 1,000 entries in total per call.
         room = MAX_METRICS - len(params[:MAX_ENTRIES]) - len(tags[:MAX_ENTRIES])
         client.log_batch(
             run_id, metrics=metrics[:room], params=params[:MAX_ENTRIES], tags=tags[:MAX_ENTRIES]
@@ -287,7 +286,7 @@ def _log_batches(
 
 
 def _logged(client: mlflow.MlflowClient, run_id: str, names: Iterable[str]) -> set[tuple[str, int]]:
-    """Return which metrics a run has at which step, so that no epoch is logged twice."""
+    """Return the (metric, step) pairs that a run has, so that no epoch is logged twice."""
     return {(name, m.step) for name in names for m in client.get_metric_history(run_id, name)}
 
 
@@ -299,7 +298,7 @@ def _has_model(client: mlflow.MlflowClient, run: Run) -> bool:
 
 
 def _log_model(run_id: str, model: Any, requirements: Sequence[str]) -> None:
-    """Log the Keras model with what it takes and gives."""
+    """Log a Keras model with its signature."""
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
@@ -310,9 +309,10 @@ def _log_model(run_id: str, model: Any, requirements: Sequence[str]) -> None:
         outputs=Schema([TensorSpec(np.dtype("float32"), (-1, 1))]),
     )
     with mlflow.start_run(run_id=run_id):
-        # The flavour of every backend; mlflow.tensorflow is TensorFlow's alone. Requirements are
-        # given: to infer them, MLflow starts a process that imports TensorFlow, 10 s. No input
-        # example: the flavour fails on every one (mlflow/mlflow#16183).
+        # mlflow.keras works with every backend, mlflow.tensorflow with TensorFlow alone.
+        # Requirements are given, because MLflow would start a process that imports TensorFlow
+        # (10 s) to infer them. There is no input example, because the flavour fails on it
+        # (mlflow/mlflow#16183).
         mlflow.keras.log_model(
             model, name="model", signature=signature, pip_requirements=list(requirements)
         )

@@ -1,4 +1,4 @@
-"""The MLflow run of a training that is under way: its epochs as they come, and how it ended."""
+"""Log a training in MLflow while it runs: each epoch, and whether it failed."""
 
 import os
 import socket
@@ -10,36 +10,37 @@ from typing import TYPE_CHECKING
 from cxr.tracking import client, records
 from cxr.tracking.provenance import Started
 
-if TYPE_CHECKING:  # client imports it, after it has set what mlflow reads then
+if TYPE_CHECKING:  # client imports it, after it has set the variables that mlflow reads
     import mlflow
 
-PROCESS = "cxr.process"  # tag: host and process that the training runs in
+PROCESS = "cxr.process"  # tag: host and process id of the training
 
 
 class Live:
-    """A run that may lose its server; training then goes on without it."""
+    """The MLflow run of a training. If the server fails, training continues without it."""
 
     def __init__(self, started: Started) -> None:
         self.run_id = ""
         self.server: mlflow.MlflowClient | None = None
-        note = started.note
+        provenance = started.provenance
         with client.optional("the training's progress"):
             server = client.connect()
-            experiment_id = client.experiment(server, note["mlflow_experiment"])
-            system = str(note["item"])
+            experiment_id = client.experiment(server, provenance["mlflow_experiment"])
+            system = str(provenance["item"])
             _end_abandoned(server, experiment_id, system)
-            own = {"stage": "train", "system": system, client.id_tag("train"): note["id"]}
+            own = {"stage": "train", "system": system, client.id_tag("train"): provenance["id"]}
             own[PROCESS] = f"{socket.gethostname()} {os.getpid()}"
             run = server.create_run(
-                experiment_id, run_name=f"train {system}", tags=own | records.tags(note),
-                start_time=records.milliseconds(note["started"]),
+                experiment_id, run_name=f"train {system}", tags=own | records.tags(provenance),
+                start_time=records.milliseconds(provenance["started"]),
             )  # fmt: skip
             self.run_id, self.server = run.info.run_id, server
 
     def epoch(self, number: int, values: Mapping[str, float]) -> None:
         """Log the metrics of an epoch, counted from 1.
 
-        After a failure no further epoch is sent: :func:`cxr.tracking.client.write` sends them all.
+        After a failure no further epoch is logged; :func:`cxr.tracking.client.write` logs them at
+        the end.
         """
         server, self.server = self.server, None
         if server is not None:
@@ -58,7 +59,7 @@ class Live:
 
 @contextmanager
 def live(started: Started) -> Iterator[Live]:
-    """Give the run of a training; where the block fails, the run says so."""
+    """Yield the run of a training, and mark it as FAILED or KILLED if the block raises."""
     run = Live(started)
     try:
         yield run
@@ -68,7 +69,7 @@ def live(started: Started) -> Iterator[Live]:
 
 
 def _end_abandoned(server: "mlflow.MlflowClient", experiment_id: str, system: str) -> None:
-    """Mark runs as KILLED whose process was, before it could say so."""
+    """Mark the system's runs as KILLED if their process ended without marking them."""
     named = f"tags.stage = 'train' and tags.system = '{system}' and attributes.status = 'RUNNING'"
     for run in server.search_runs([experiment_id], named):
         host, _, process = run.data.tags.get(PROCESS, "").rpartition(" ")
@@ -81,6 +82,6 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # another user's process
         return True
     return True

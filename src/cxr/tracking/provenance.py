@@ -1,7 +1,7 @@
 """``provenance.json``: the code, parameters, inputs and machine that a stage's outputs come from.
 
-Every stage writes one beside its outputs when it ends. It is the one output that differs from run
-to run; it travels with the others through DVC's cache, and MLflow's runs are made from it.
+Every stage writes one to the folder of its outputs when it ends. It is the only output that differs
+between runs. DVC caches it with the others, and MLflow's runs are built from it.
 """
 
 import os
@@ -23,22 +23,23 @@ PACKAGES = (
     "keras", "tensorflow", "jax", "numpy", "pandas", "pillow", "scikit-learn", "dvc", "mlflow",
 )  # fmt: skip
 
-# Not code: provenance.json has their content as parameters and hashes, and DVC changes both.
+# Not code: DVC changes both, and provenance.json has their content as parameters and hashes.
 NOT_CODE = ("params.yaml", "dvc.lock")
 
 
 @dataclass(frozen=True)
 class Started:
-    """What is recorded when a stage starts.
+    """The provenance of a stage that has started.
 
-    HEAD, the environment and the files may change while a training of hours is under way.
+    It is recorded at the start, because HEAD, the environment and the files may change during hours
+    of training.
 
     Attributes:
-        note: the part of provenance.json that is known at the start.
+        provenance: the part of provenance.json that is known at the start.
         clock: ``time.perf_counter()`` at the start.
     """
 
-    note: Mapping[str, Any]
+    provenance: Mapping[str, Any]
     clock: float
 
 
@@ -49,20 +50,20 @@ def start(
     inputs: Iterable[Path],
     item: str | None = None,
 ) -> Started:
-    """Record what a stage starts from; call it before the work.
+    """Record the code, parameters and inputs of a stage; call it before the work.
 
     Args:
         stage: its name in dvc.yaml.
         settings: params.yaml, for the MLflow experiment.
         parameters: the parameters that the stage uses, nested; see :func:`chosen`.
-        inputs: the files that it reads, code aside; a folder stands for all files below it.
-        item: the system or the image size, where the stage has one run for each.
+        inputs: the files that it reads, except for code; a folder stands for all files below it.
+        item: the system or the image size, for a stage with one run for each.
 
     Raises:
-        InputError: where an input is missing.
+        InputError: an input is missing.
     """
     clock = time.perf_counter()
-    note = {
+    provenance = {
         "id": uuid.uuid4().hex,
         "stage": stage,
         "item": item,
@@ -76,7 +77,7 @@ def start(
         "parameters": dict(parameters),
         "inputs": hashes(inputs),
     }
-    return Started(note, clock)
+    return Started(provenance, clock)
 
 
 def finish(
@@ -89,13 +90,13 @@ def finish(
 
     Args:
         started: from :func:`start`.
-        folder: the stage's own, such as ``models/vgg16_transfer``; all files in it are outputs.
-        device: what computed; the CPU where None.
-        training: precision policy and durations, for the train stage alone.
+        folder: the stage's own, for example ``models/vgg16_transfer``; all files in it are outputs.
+        device: the device that computed; by default the CPU.
+        training: policy, durations and backend, for the train stage alone.
     """
-    before = dict(started.note)
-    note = {key: before.pop(key) for key in ("id", "stage", "item", "started")}
-    note |= {
+    before = dict(started.provenance)
+    provenance = {key: before.pop(key) for key in ("id", "stage", "item", "started")}
+    provenance |= {
         "ended": _now(),
         "seconds": round(time.perf_counter() - started.clock, 1),
         **before,
@@ -104,32 +105,32 @@ def finish(
         "versions": machine.versions(PACKAGES),
     }
     if training is not None:
-        note["training"] = dict(training)
-    files.write_json(folder / NAME, note)
+        provenance["training"] = dict(training)
+    files.write_json(folder / NAME, provenance)
 
 
 def chosen(settings: params.Params, *keys: str) -> dict[str, Any]:
-    """Return parameters as params.yaml nests them, of the dotted ``keys`` alone."""
+    """Return the parameters with the dotted ``keys``, nested as in params.yaml."""
     everything = settings.model_dump(mode="json")
-    found: dict[str, Any] = {}
+    picked: dict[str, Any] = {}
     for key in keys:
         *parents, last = key.split(".")
-        source, target = everything, found
+        source, target = everything, picked
         for parent in parents:
             source, target = source[parent], target.setdefault(parent, {})
         target[last] = source[last]
-    return found
+    return picked
 
 
 def hashes(paths: Iterable[Path], leave_out: Path | None = None) -> dict[str, str]:
-    """Return the MD5 of each file, as DVC computes it, by its path.
+    """Return the MD5 of each file by its path, as DVC computes it.
 
     Args:
-        paths: files, and folders, which stand for all files below them; hidden ones aside.
-        leave_out: a file that does not count.
+        paths: files and folders; a folder stands for all files below it that are not hidden.
+        leave_out: a file to leave out.
 
     Raises:
-        InputError: where a path does not exist.
+        InputError: a path does not exist.
     """
     found = {file for path in paths for file in _below(Path(path))} - {leave_out}
     return {file.as_posix(): files.file_md5(file) for file in sorted(found)}
@@ -137,7 +138,7 @@ def hashes(paths: Iterable[Path], leave_out: Path | None = None) -> dict[str, st
 
 def _below(path: Path) -> list[Path]:
     if path.is_dir():
-        # Hidden files are what a killed process left half-written (files.replacing).
+        # Hidden files are half-written ones that a killed process left (files.replacing).
         return [f for f in path.rglob("*") if f.is_file() and not f.name.startswith(".")]
     if not path.is_file():
         message = f"{path} is missing: make it with `dvc repro`, or get it with `dvc pull`"
@@ -155,15 +156,15 @@ def _commit() -> str | None:
 
 
 def _changed() -> list[str]:
-    """List the files of code that differ from the commit, untracked ones included."""
+    """Return the code files that differ from the commit, including untracked ones."""
     answer = _git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all") or ""
     changed = (entry[3:] for entry in answer.split("\0") if entry)  # "XY path"
     return sorted(path for path in changed if path not in NOT_CODE)
 
 
 def _git(*arguments: str) -> str | None:
-    """Ask git; None outside of a repository, and where there is no git."""
-    # Without optional locks: a refreshed index would get in the way of a commit made meanwhile.
+    """Return the output of a git command; None outside of a repository or without git."""
+    # Without optional locks, because refreshing the index could block a commit at the same time.
     command = ["git", "--no-optional-locks", *arguments]
     try:
         done = subprocess.run(

@@ -1,1 +1,1 @@
-"""Training: batches, losses, callbacks, the device, and the phases that are fitted one by one."""
+"""Training: batches, losses, callbacks, the device, and one fit per phase."""

@@ -1,4 +1,4 @@
-"""Batches of cached X-rays for Keras: shuffled and augmented to train on, in order to evaluate."""
+"""Batches of cached X-rays for Keras: shuffled for training, ordered for evaluation."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ import pandas as pd
 from cxr import augment, params, seeding
 from cxr.errors import InputError
 
-# Of n images: maps float64 [n, 3, 3] and tones float64 [n, 2]; see cxr.augment.perturbations.
+# Maps float64 [n, 3, 3] and tones float64 [n, 2] of n images; see cxr.augment.perturbations.
 Perturbations = tuple[np.ndarray, np.ndarray]
 
 
 class Ordered(keras.utils.PyDataset):
-    """Every image once, in the order of the rows; the last batch may be smaller.
+    """Batches of the given rows, in their order; the last batch may be smaller.
 
     Args:
         images: uint8 [n, size, size], memory-mapped or not; or float32 features [n, ...].
@@ -25,7 +25,7 @@ class Ordered(keras.utils.PyDataset):
         with_transforms: add transforms to the inputs, for a model that augments or perturbs
             (:func:`cxr.augment.with_transforms`). Perturbations imply it.
 
-    Each batch is (inputs, labels): inputs uint8 [batch, size, size, 1], or a pair of them and
+    Each batch is (inputs, labels): images uint8 [batch, size, size, 1], or a pair of images and
     transforms float32 [batch, 10]; labels float32 [batch, 1].
     """
 
@@ -57,7 +57,7 @@ class Ordered(keras.utils.PyDataset):
         maps, tones = self.matrices(step, len(rows)), None
         if self.perturbations is not None:
             perturbing, tones = (of_all[rows] for of_all in self.perturbations)
-            # Maps lead from output to input pixels: the perturbation, which comes first, is left.
+            # Maps go from output to input pixels, so the perturbation, applied first, is left.
             maps = perturbing @ maps
         return (images, augment.transforms(maps, tones)), labels
 
@@ -66,18 +66,18 @@ class Ordered(keras.utils.PyDataset):
         return self.rows[step * self.batch_size : (step + 1) * self.batch_size]
 
     def matrices(self, step: int, count: int) -> np.ndarray:
-        """Return the augmentation of one batch, [count, 3, 3]: here the identity."""
+        """Return the augmentation of one batch, [count, 3, 3]; here the identity."""
         return np.tile(np.eye(3), (count, 1, 1))
 
 
 class Shuffled(Ordered):
-    """The batches of one epoch to train on, in a new order and newly augmented each epoch.
+    """The training batches of one epoch; order and augmentation change with each epoch.
 
-    An epoch has only whole batches, int(n / batch_size) or ``steps`` of them, as in the published
-    systems; which images are left over changes from epoch to epoch. Order and augmentation derive
-    from (seed, phase, epoch, step): Keras may ask for batches in any order, and training may start
-    at any epoch. :meth:`start_epoch` says which epoch it is; before the first one, when Keras looks
-    at batches to learn their shapes, it is 0.
+    An epoch has int(n / batch_size) or ``steps`` whole batches, as in the published systems; the
+    images left over differ between epochs. Order and augmentation depend on (seed, phase, epoch,
+    step) alone, so Keras may request batches in any order, and training may start at any epoch.
+    :meth:`start_epoch` sets the epoch. It is 0 until the first call, when Keras reads batches to
+    learn their shapes.
 
     Args:
         images, labels, rows, batch_size, perturbations: as for :class:`Ordered`.
@@ -87,7 +87,7 @@ class Shuffled(Ordered):
         phase: name of the phase.
 
     Raises:
-        InputError: there are too few images for a batch, or for that many steps.
+        InputError: there are too few images for one batch, or for ``steps`` batches.
     """
 
     def __init__(
@@ -126,8 +126,8 @@ class Shuffled(Ordered):
 
     def start_epoch(self, epoch: int) -> None:
         """Shuffle for an epoch of the phase, counted from 1."""
-        # Not PyDataset.on_epoch_begin: it is not told the epoch, and with JAX Keras calls it once
-        # more than there are epochs.
+        # PyDataset.on_epoch_begin does not pass the epoch, and with JAX Keras calls it once too
+        # often.
         self.epoch = epoch
         draws = seeding.generator(self.seed, "order", self.phase, epoch)
         self.order = self.rows[draws.permutation(len(self.rows))]
@@ -167,8 +167,8 @@ def predict(
     Returns:
         float32 [rows, ...].
     """
-    # The last image is repeated to fill the last batch: TensorFlow traces a model anew for every
-    # batch size.
+    # Fill the last batch with copies of the last image, because TensorFlow traces a model again for
+    # every batch size.
     filled = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % batch_size)])
     batches = Ordered(
         images, np.zeros(len(images)), filled, batch_size, perturbations, len(model.inputs) > 1

@@ -1,4 +1,4 @@
-"""Callbacks of a phase: the history, the plateau, early stopping, and restoring the best epoch."""
+"""Callbacks of a phase: history, plateau, early stopping, and restoring the best epoch."""
 
 import math
 import time
@@ -15,7 +15,7 @@ OnEpoch = Callable[[int, Mapping[str, float]], None]
 
 
 class Recorder(keras.callbacks.Callback):
-    """Collects the history of all phases, one row and the seconds of each epoch.
+    """Collects the history of all phases: one row per epoch, and its seconds.
 
     Args:
         on_epoch: called after each epoch with its number, from 1, and its metrics.
@@ -47,35 +47,35 @@ class Recorder(keras.callbacks.Callback):
 
 
 def restoring(phase: params.Phase) -> keras.callbacks.EarlyStopping | None:
-    """Return the callback that restores the best epoch's weights at the end; it never stops.
+    """Return the callback that restores the best epoch's weights and never stops a phase.
 
-    Of equal epochs the first is the best. ``best_epoch`` is its number, from 0. It is separate from
-    :func:`stopping`, which may monitor another metric and needs a least improvement.
+    If epochs tie, the first is the best. The callback's ``best_epoch`` is counted from 0. It is
+    separate from :func:`stopping`, which may monitor another metric and has a ``min_delta``.
     """
     if phase.restore is None:
         return None
     return keras.callbacks.EarlyStopping(
         monitor=phase.restore,
         mode=MODES[phase.restore],
-        patience=phase.epochs,  # more than the epochs that can follow the first
+        patience=phase.epochs,  # never reached: at most epochs - 1 follow the best one
         restore_best_weights=True,
     )
 
 
 def stopping(phase: params.Phase) -> list[keras.callbacks.Callback]:
-    """Return the callbacks that stop a phase early and lower its learning rate, if it asks."""
-    asked: list[keras.callbacks.Callback] = []
+    """Return the callbacks for a phase's ``plateau`` and ``early_stopping``, where they are set."""
+    chosen: list[keras.callbacks.Callback] = []
     if phase.plateau is not None:
         plateau = keras.callbacks.ReduceLROnPlateau(
             monitor="val_loss", mode="min", factor=phase.plateau.factor,
             patience=phase.plateau.patience, min_lr=phase.plateau.min_learning_rate,
         )  # fmt: skip
-        asked.append(plateau)
+        chosen.append(plateau)
     if phase.early_stopping is not None:
         monitor = phase.early_stopping.monitor
         early = keras.callbacks.EarlyStopping(
             monitor=monitor, mode=MODES[monitor], patience=phase.early_stopping.patience,
             min_delta=phase.early_stopping.min_delta,
         )  # fmt: skip
-        asked.append(early)
-    return asked
+        chosen.append(early)
+    return chosen

@@ -22,7 +22,7 @@ class Device:
     """The device that Keras computes on.
 
     Attributes:
-        name: the model, such as ``NVIDIA H100 80GB HBM3``.
+        name: the model, for example ``NVIDIA H100 80GB HBM3``.
         kind: ``gpu`` or ``cpu``.
         bfloat16: whether it has fast bfloat16 matrix units.
     """
@@ -34,7 +34,7 @@ class Device:
 
 def find() -> Device:
     """Return the device that Keras's backend will use."""
-    # Without a kind, because JAX raises an error when it is asked for GPUs and has none.
+    # list_devices has no argument here, because list_devices("gpu") raises with JAX without a GPU.
     if not any(device.startswith("gpu") for device in keras.distribution.list_devices()):
         # On CPUs without matrix tiles (AMX) bfloat16 is at best half as fast as float32.
         return Device(machine.cpu_name(), "cpu", bfloat16=False)
@@ -64,10 +64,10 @@ def policy(settings: params.Training, device: Device) -> str:
 def keep_memory(device: Device) -> None:
     """Make glibc reuse freed memory instead of returning it to the system.
 
-    On a CPU TensorFlow allocates the tensors of each step anew. glibc would map and unmap them, and
-    the kernel would fill them with zeros: half of the CPU time of training MobileNetV2 on two cores
-    of a virtual machine. With this setting a step takes four fifths of the time (2026-11-21). Does
-    nothing for a GPU, or without glibc. It holds for the whole process, so a stage calls it.
+    On a CPU TensorFlow allocates new tensors in each step. glibc would map and unmap them, and the
+    kernel would fill them with zeros: half of the CPU time of training MobileNetV2 on two cores of
+    a virtual machine. With this setting a step takes four fifths of the time (2026-11-21). It does
+    nothing on a GPU or without glibc. Because it affects the whole process, a stage calls it.
     """
     if device.kind != "cpu" or platform.libc_ver()[0] != "glibc":
         return
@@ -78,10 +78,10 @@ def keep_memory(device: Device) -> None:
 
 
 def _nvidia() -> tuple[str, tuple[int, int]]:
-    """Return name and compute capability of the first GPU that CUDA may use.
+    """Return the name and compute capability of the first GPU that CUDA may use.
 
-    The driver lists all GPUs; CUDA_VISIBLE_DEVICES selects some of them, by index or by UUID. The
-    result is ``GPU`` and (0, 0) if the driver does not answer.
+    The driver lists all GPUs; CUDA_VISIBLE_DEVICES selects some of them, by index or by UUID. If
+    the driver does not answer, return ``GPU`` and (0, 0).
     """
     try:
         pynvml.nvmlInit()
@@ -93,7 +93,10 @@ def _nvidia() -> tuple[str, tuple[int, int]]:
         finally:
             pynvml.nvmlShutdown()
     except pynvml.NVMLError as error:
-        log.warning("the driver does not name the GPU (%s); precision auto means float32", error)
+        log.warning(
+            "the driver does not identify the GPU (%s); training.precision auto means float32",
+            error,
+        )
         return "GPU", (0, 0)
 
 
@@ -101,7 +104,7 @@ def _visible(selected: str) -> Any:
     """Return the driver's handle of a GPU, from an entry of CUDA_VISIBLE_DEVICES."""
     if selected.isdigit():
         return pynvml.nvmlDeviceGetHandleByIndex(int(selected))
-    if selected.startswith("MIG-"):  # a part of a GPU; the whole one knows its capability
+    if selected.startswith("MIG-"):  # a part of a GPU; the driver gives the capability of the whole
         part = pynvml.nvmlDeviceGetHandleByUUID(selected)
         return pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(part)
     return pynvml.nvmlDeviceGetHandleByUUID(selected)

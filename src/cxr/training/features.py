@@ -1,4 +1,4 @@
-"""The data of a phase, and the frozen features that replace images where they never change."""
+"""The data of a phase, and the frozen features that replace its images if they never change."""
 
 import logging
 import math
@@ -17,7 +17,7 @@ LIMIT = 4 * 2**30  # bytes of memory that frozen features may take
 
 @dataclass(frozen=True)
 class Data:
-    """What a phase is trained and validated on.
+    """The images or features that a phase is trained and validated on.
 
     Attributes:
         inputs: uint8 images [n, size, size], or float32 features [n, ...].
@@ -39,8 +39,8 @@ def frozen_features(
 ) -> tuple[keras.Model, Data] | None:
     """Compute the output of a network's frozen part once, for a phase without augmentation.
 
-    Without augmentation every epoch sees the same images, clean or perturbed, so the output of the
-    layers before the first trained one is the same too.
+    Without augmentation every epoch has the same images, clean or perturbed, so the output of the
+    layers before the first trained one never changes.
 
     Args:
         model: from :func:`cxr.models.network.with_head_output`, with its layers frozen.
@@ -50,7 +50,7 @@ def frozen_features(
     Returns:
         The rest of the model, and the features of the train and val images as its data. None if no
         layer with weights is frozen before the first trained one, or if the features would take
-        more than :data:`LIMIT` of memory.
+        more memory than :data:`LIMIT`.
     """
     parts = freezing.feature_extractor(model)
     if parts is None:
@@ -58,7 +58,7 @@ def frozen_features(
     extractor, rest = parts
     used = np.concatenate([data.train, data.val])
     shape = extractor.output_shape[1:]
-    # The peak: all features, and one batch that is still to be copied. Both are float32 at most.
+    # The peak: all features, and one batch before it is copied. Both are at most float32.
     if 4 * math.prod(shape) * (len(used) + batch_size) > LIMIT:
         return None
     log.info("computing the frozen features of %d images once: %s each", len(used), shape)

@@ -1,4 +1,4 @@
-"""Train a system: its phases one after another, each a compile and a fit."""
+"""Train a system: compile and fit its phases one after another."""
 
 import logging
 import sys
@@ -26,12 +26,13 @@ class Trained:
     Attributes:
         model: the network with the weights after the last phase.
         architecture: of the model, as JSON.
-        weights: those after each phase, in the order of ``get_weights``.
-        history: a row an epoch: epoch (from 1, counted on through the phases), phase,
-            learning_rate, and loss, accuracy, precision, recall, auc on training batches
-            (augmented, class-weighted loss) and as ``val_...`` on validation.
-        record: what was trained; equal for equal inputs and code.
-        training: policy, seconds, seconds_per_epoch: what differs from run to run.
+        weights: the weights after each phase, as ``get_weights`` returns them.
+        history: one row per epoch: epoch (from 1, counted through all phases), phase,
+            learning_rate; loss, accuracy, precision, recall and auc on training batches (augmented,
+            class-weighted loss), and as ``val_...`` on validation.
+        record: the content of train.json, to which :func:`save` adds freeze_blocks and the hash of
+            the weights; equal for equal inputs and code.
+        training: policy, seconds, seconds_per_epoch: these differ between runs.
     """
 
     model: keras.Model
@@ -67,13 +68,13 @@ def train(
         on_epoch: called after each epoch with its number, from 1, and its metrics.
 
     Raises:
-        InputError: the images have another size, or are too few for a batch; a GPU is required and
-            missing; or the loss is no longer finite.
+        InputError: the images have another size, or are too few for a batch; balanced class weights
+            lack a class; a GPU is required and missing; or the loss is no longer finite.
     """
     _check_size(images, system)
-    found = device.find()
-    policy = device.policy(settings, found)
-    log.info("training on %s (%s), %s", found.name, keras.backend.backend(), policy)
+    hardware = device.find()
+    policy = device.policy(settings, hardware)
+    log.info("training on %s (%s), %s", hardware.name, keras.backend.backend(), policy)
 
     keras.utils.set_random_seed(seeding.derive(seed, "keras"))
     model = network.build(system, initial, policy)
@@ -164,7 +165,7 @@ def _prepare(
     inference_batch_size: int,
     seed: int,
 ) -> tuple[keras.Model, batches.Shuffled, batches.Ordered]:
-    """Return the model that a phase fits, and its batches to train and to validate on."""
+    """Return the model that a phase fits, and its training and validation batches."""
     trainer = network.with_head_output(model)
     if system.augmentation is None:
         computed = features.frozen_features(trainer, data, inference_batch_size)
@@ -204,7 +205,7 @@ def _fit(
             losses.OfProbability(keras.metrics.AUC(name="auc"), output),
         ],
     )
-    # Before fit, because TensorFlow traces a step that creates variables twice.
+    # Build before fit, because TensorFlow traces a step twice if it creates variables.
     model.optimizer.build(model.trainable_variables)
     recorder.phase = name
     done = len(recorder.rows)
@@ -221,7 +222,7 @@ def _fit(
         callbacks=[
             shuffle, recorder, *callbacks.stopping(phase), *([restoring] if restoring else [])
         ],
-        shuffle=False,  # Shuffled does, from the seed; Keras would from hidden state
+        shuffle=False,  # Shuffled shuffles from the seed; Keras would use hidden state
         verbose=1 if sys.stdout.isatty() else 2,
     )  # fmt: skip
     return len(recorder.rows) if restoring is None else restoring.best_epoch + 1
@@ -241,7 +242,7 @@ def _counts(labels: np.ndarray) -> dict[str, int]:
 
 
 def _class_weights(labels: np.ndarray) -> dict[int, float]:
-    """Return total / (2 x class count) for each label, so that both classes weigh the same."""
+    """Return total / (2 x class count) by label, so that both classes have the same weight."""
     counts = np.bincount(labels, minlength=2)
     if not counts.all():
         message = (

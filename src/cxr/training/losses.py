@@ -1,4 +1,4 @@
-"""Losses of a head's output, and metrics of the probability computed from it."""
+"""Losses of a head's output, and metrics of the probability of PNEUMONIA."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from cxr.models import head
 
 
 def loss(output: str) -> Callable[[Any, Any], Any]:
-    """Return the loss for a head, a function of labels [batch, 1] and the head's output.
+    """Return the loss for a head: a function of labels [batch, 1] and the head's output.
 
     Args:
         output: ``head.output``. ``sigmoid``: binary cross-entropy; ``sigmoid_pair``: the mean of
@@ -33,7 +33,7 @@ def _negative_log_likelihood(labels: Any, logarithms: Any) -> Any:
 
 
 def _one_hot(labels: Any) -> Any:
-    """Turn [batch, 1] into [batch, 2]: NORMAL, PNEUMONIA."""
+    """Convert labels [batch, 1] to [batch, 2]: NORMAL, PNEUMONIA."""
     return ops.concatenate([1 - labels, labels], axis=1)
 
 
