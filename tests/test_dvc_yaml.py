@@ -1,4 +1,4 @@
-"""dvc.yaml against the code: what a stage depends on, and which systems there are."""
+"""dvc.yaml against the code: the dependencies of each stage, and the systems."""
 
 import ast
 import re
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import grimp
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from cxr import params
 from cxr.training import fit
 
 ROOT = Path(__file__).resolve().parents[1]
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-# In no list: no result depends on tracking (import-linter holds that), and params.py is schema
-# alone, of which DVC tracks the values that a stage reads.
+PIPELINE = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
+# In no list: no result depends on tracking (import-linter checks that), and params.py is only a
+# schema. DVC tracks the values that a stage reads.
 UNTRACKED = ("src/cxr/tracking/", "src/cxr/params.py")
 
 
@@ -30,7 +30,7 @@ def path_of(module: str) -> str:
 
 
 def has_code(path: str) -> bool:
-    """Tell a package's __init__.py that is a docstring alone, which nothing can depend on."""
+    """Tell whether a file is more than a docstring; nothing can depend on a docstring."""
     return len(ast.parse((ROOT / path).read_text()).body) > 1
 
 

@@ -1,5 +1,6 @@
 """Draws depend on the seed and on what they are for, and on nothing else."""
 
+import os
 import random
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def test_neither_reads_nor_moves_a_global_state():
 def test_does_not_depend_on_the_process():
     """Python salts its own hash of text anew in every process."""
     code = "from cxr import seeding; print(seeding.derive(0, 'split', 'val'))"
-    environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": "7"}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "7"}
     other = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
     assert int(other) == seeding.derive(0, "split", "val")
 

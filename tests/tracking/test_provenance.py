@@ -1,7 +1,6 @@
 """provenance.json: true of the moment when the stage started, whatever moves while it works."""
 
 import hashlib
-import os
 import subprocess
 from pathlib import Path
 
@@ -19,11 +18,8 @@ def git(*arguments: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder that is no git repository; no DVC experiment is running."""
+    """A folder that is no git repository."""
     monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith(("DVC_", "GIT_")):
-            monkeypatch.delenv(name)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     (tmp_path / "out").mkdir()
     return tmp_path
