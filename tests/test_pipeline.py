@@ -1,4 +1,4 @@
-"""The whole pipeline through DVC, in a clone, on a tiny sample: what runs, and what is recorded."""
+"""The whole pipeline through DVC, in a clone, on a tiny sample: its reruns and its records."""
 
 import json
 import os
@@ -55,7 +55,7 @@ class Clone:
     root: Path
 
     def call(self, *command: str, fails: bool = False, **env: str) -> str:
-        """Run a command in the clone and return all that it printed."""
+        """Run a command in the clone and return its output."""
         done = subprocess.run(
             command, cwd=self.root, env=environment(**env),
             capture_output=True, text=True, check=False,
@@ -196,7 +196,7 @@ class TestProvenance:
                     if not entry["path"].startswith(code) and entry["path"] not in listed
                     and not entry["path"].endswith(provenance.NAME)
                 }  # fmt: skip
-                # What is not listed by itself is a folder, whose files are.
+                # An entry that is not listed is a folder, and its files are listed.
                 assert all(md5.endswith(".dir") for md5 in named.values()), (stage, side, named)
                 for entry in locked.get(side, []):
                     if entry["path"] in listed:
@@ -238,7 +238,7 @@ class TestReruns:
         assert forced == {"download", "weights@cnn"}
         assert clone.provenance()["download"]["id"] != before
         assert clone.stages("repro") == {"compare"}
-        # Of DVC's own doing nothing counts as a change of code, nor does its dvc.lock.
+        # Neither DVC's own files nor dvc.lock count as changed code.
         assert clone.provenance()["compare"]["git"]["changed"] == []
         clone.call("dvc", "exp", "apply", "first")
 
@@ -268,7 +268,7 @@ class TestMlflow:
         runs = clone.runs()
         return runs[runs["tags.dvc.experiment"] == "first"]
 
-    def test_one_run_a_model_with_training_and_test_figures(self, clone):
+    def test_each_model_has_one_run_with_training_and_test_metrics(self, clone):
         runs = self.first(clone)
         models = runs[runs["tags.stage"] == "train"].set_index("tags.system")
         assert sorted(models.index) == sorted(SYSTEMS)
@@ -284,7 +284,7 @@ class TestMlflow:
         runs = self.first(clone)
         stages = {"download", "split", "preprocess", "weights", "train", "compare"}
         assert set(runs["tags.stage"]) == stages
-        # Random weights are nothing to log.
+        # Random weights have no record.
         assert runs.loc[runs["tags.stage"] == "weights", "tags.system"].tolist() == ["cnn"]
 
     def test_model_takes_raw_pixels_and_gives_the_same_probability(self, clone):
@@ -311,13 +311,13 @@ class TestMlflow:
             r"tags.mlflow.(log-model|runName)|tags.cxr.process|run_id|artifact_uri|experiment"
         )
         for stage in ("download", "split", "train"):
-            told = []
+            tables = []
             for runs in (before, after):
                 of_stage = runs[runs["tags.stage"] == stage].set_index(f"tags.cxr.{stage}.id")
                 columns = [c for c in of_stage if not re.search(volatile, c) and "_time" not in c]
                 rows = of_stage[sorted(columns)].dropna(axis="columns", how="all")
-                told.append(rows.loc[rows.index.isin(after[f"tags.cxr.{stage}.id"])].sort_index())
-            pd.testing.assert_frame_equal(*told)
+                tables.append(rows.loc[rows.index.isin(after[f"tags.cxr.{stage}.id"])].sort_index())
+            pd.testing.assert_frame_equal(*tables)
 
     def test_unreachable_server_is_a_warning_and_the_results_are_there(self, clone, unreachable):
         said = clone.call("python", "-m", "stages.split", MLFLOW_TRACKING_URI=unreachable)

@@ -61,7 +61,7 @@ def evaluated(
 ) -> pd.DataFrame:
     """Probability and unweighted loss of each image of a split, by the formulas in float64.
 
-    The logits of the untrained network are so large that exp would overflow: hence logaddexp.
+    With logaddexp, because exp would overflow: the logits of an untrained network are large.
     """
     images, labels = inputs_of(split, data)
     last = model.get_layer("head_output")

@@ -112,7 +112,7 @@ def sha256(path: Path) -> str:
 
 
 def refusal(source: object, target: Path) -> str:
-    """Return the message that a bad source gets, after checking that it left no file behind."""
+    """Return the message about a bad source, after checking that no file is left behind."""
     with pytest.raises(InputError) as stop:
         sources.to_zip(str(source), target)
     assert not target.parent.exists() or not list(target.parent.iterdir())

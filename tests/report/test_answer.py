@@ -42,7 +42,7 @@ class TestHeadline:
         assert found.outcome == "open"
         assert found.headline.startswith("Undecided: the test set cannot tell")
 
-    def test_a_control_at_chance_level_is_said_in_the_headline(self, tmp_path: Path) -> None:
+    def test_the_headline_says_that_a_control_is_at_chance_level(self, tmp_path: Path) -> None:
         project = write_project(tmp_path, 90, vgg16_transfer=4.0, vgg16_scratch=0.0)
         found = project.verdict("vgg16_transfer", "vgg16_scratch")
         assert found.outcome == "better"

@@ -12,7 +12,7 @@ from tests.tracking.conftest import EPOCHS
 from tests.tracking.test_client import epochs_of, only_run, runs
 
 
-def test_it_gets_each_epoch_once_and_the_rest_at_the_end(project):
+def test_each_epoch_is_sent_once_and_the_rest_at_the_end(project):
     started = project.start_training()
     with live.live(started) as run:
         run.epoch(1, EPOCHS[0])

@@ -89,7 +89,7 @@ class TestFinish:
         assert note["inputs"] == {"in/a.csv": hashlib.md5(b"before").hexdigest()}
         assert note["outputs"] == {"out/deep/b.csv": hashlib.md5(b"made").hexdigest()}
 
-    def test_its_own_file_of_before_is_no_output(self, folder, settings):
+    def test_an_earlier_provenance_file_is_no_output(self, folder, settings):
         for _ in range(2):
             provenance.finish(start(settings), Path("out"))
         assert files.read_json("out/provenance.json")["outputs"] == {}
@@ -103,7 +103,7 @@ class TestFinish:
         note = files.read_json("out/provenance.json")
         assert note["dvc"] == {"experiment": "three", "baseline": "0123abc"}
 
-    def test_says_all_that_the_contract_names(self, folder, settings):
+    def test_has_all_keys_in_order(self, folder, settings):
         provenance.finish(start(settings, seed=3), Path("out"))
         note = files.read_json("out/provenance.json")
         assert list(note) == [

@@ -113,24 +113,24 @@ def test_a_plateau_lowers_the_rate_down_to_the_least():
 
 
 class TestFiniteLoss:
-    """NaN and infinity are given, not computed: which one an overflow gives depends on the CPU."""
+    """NaN and infinity are set, not computed: an overflow gives either, depending on the CPU."""
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
     @pytest.mark.parametrize("name", ["loss", "val_loss"])
     def test_is_required(self, name, value):
-        heard = []
-        recorder = callbacks.Recorder(lambda *told: heard.append(told))
+        calls = []
+        recorder = callbacks.Recorder(lambda *arguments: calls.append(arguments))
         recorder.phase = "burst"
         recorder.on_epoch_begin(0)
         with pytest.raises(InputError, match=rf"^{name} is {value} after epoch 1.*phases\.burst"):
             recorder.on_epoch_end(0, {"loss": 0.5, "val_loss": 0.5} | {name: value})
-        assert not heard and not recorder.rows
+        assert not calls and not recorder.rows
 
     def test_is_required_of_a_training(self, monkeypatch):
-        heard = []
+        calls = []
         monkeypatch.setattr(
             losses, "loss", lambda _: lambda labels, output: output[:, 0] * float("nan")
         )
         with pytest.raises(InputError, match=r"^loss is nan after epoch 1.*train\.learning_rate"):
-            train(system(), on_epoch=lambda number, _: heard.append(number))
-        assert not heard
+            train(system(), on_epoch=lambda number, _: calls.append(number))
+        assert not calls

@@ -37,7 +37,7 @@ class TestFrozenFeatures:
         for one, other in zip(once.model.get_weights(), each_time.model.get_weights(), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
-    def test_may_take_all_memory_up_to_the_limit(self, caplog, monkeypatch):
+    def test_may_use_memory_up_to_the_limit(self, caplog, monkeypatch):
         monkeypatch.setattr(features, "LIMIT", self.PEAK)
         self.trained(caplog, epochs=1)
         assert "computing" in caplog.text

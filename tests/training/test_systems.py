@@ -26,7 +26,7 @@ CPU = params.Training(precision="float32", require_gpu=False)
 EVERY = ".*"
 HEAD = "head_.*"
 VGG16_BLOCK_5 = "block5_conv[123]"
-# Layer 99 is block_11_expand's batch norm. Batch norms keep their moving statistics, and all else.
+# Layer 99 is block_11_expand's batch norm. Batch norms stay frozen.
 MOBILENET_FROM_100 = "block_11_(depthwise|project)|block_1[2-6]_(expand|depthwise|project)|Conv_1"
 MAY_CHANGE = {
     "vgg16_transfer": {"train": f"{VGG16_BLOCK_5}|{HEAD}"},
@@ -77,7 +77,7 @@ def pretrained(system: params.System) -> weights.Arrays | None:
 
 
 def by_layer(model: keras.Model, arrays: list[np.ndarray]) -> dict[str, list[np.ndarray]]:
-    """Sort what ``get_weights`` gave by the names of the layers."""
+    """Group the arrays of ``get_weights`` by layer."""
     left = iter(arrays)
     return {layer.name: [next(left) for _ in layer.weights] for layer in model.layers}
 
