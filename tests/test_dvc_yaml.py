@@ -31,14 +31,14 @@ def path_of(module: str) -> str:
 
 def has_code(path: str) -> bool:
     """Tell whether a file is more than a docstring; nothing can depend on a docstring."""
-    return len(ast.parse((ROOT / path).read_text()).body) > 1
+    return len(ast.parse((ROOT / path).read_bytes()).body) > 1
 
 
 def imported(graph: grimp.ImportGraph, stage: str) -> set[str]:
     """Follow a stage's imports through the library, packages that they pass through included."""
     direct = set()
     for script in ("__init__", stage):
-        tree = ast.parse((ROOT / "stages" / f"{script}.py").read_text())
+        tree = ast.parse((ROOT / "stages" / f"{script}.py").read_bytes())
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "cxr":
                 named = {f"{node.module}.{alias.name}" for alias in node.names}
@@ -96,5 +96,5 @@ def test_every_system_has_its_image_size_cached():
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_stage_has_a_thin_script(stage):
-    code = (ROOT / "stages" / f"{stage}.py").read_text().splitlines()
+    code = (ROOT / "stages" / f"{stage}.py").read_bytes().splitlines()
     assert len(code) < 95

@@ -58,7 +58,7 @@ class Clone:
         """Run a command in the clone and return its output."""
         done = subprocess.run(
             command, cwd=self.root, env=environment(**env),
-            capture_output=True, text=True, check=False,
+            capture_output=True, encoding="utf-8", check=False,
         )  # fmt: skip
         said = done.stdout + done.stderr
         assert (done.returncode != 0) == fails, said
@@ -109,7 +109,7 @@ def overrides(values: dict) -> list[str]:
 
 
 def leave_out_systems(root: Path) -> None:
-    """Take all but SYSTEMS out of params.yaml and dvc.yaml, as a person may."""
+    """Take all but SYSTEMS out of params.yaml and dvc.yaml, as a user may."""
     yaml = YAML()  # keeps the order, which is that of the phases
     settings = yaml.load(root / "params.yaml")
     settings["systems"] = {name: settings["systems"][name] for name in SYSTEMS}
@@ -178,7 +178,7 @@ class TestOutputs:
 
     def test_plots_show_gives_a_page(self, clone):
         clone.call("dvc", "plots", "show")
-        assert "ROC on test" in (clone.root / "dvc_plots/index.html").read_text()
+        assert "ROC on test" in (clone.root / "dvc_plots/index.html").read_text(encoding="utf-8")
 
 
 class TestProvenance:

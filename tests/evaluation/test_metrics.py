@@ -44,7 +44,7 @@ class TestByHand:
         )
 
     def test_rates_of_the_article(self):
-        # RECIPES 1: 362 / 146 / 4 / 38 on the test set.
+        # The article's confusion matrix of its test set.
         found = metrics.rates(tp=362, tn=146, fp=4, fn=38)
         assert {name: round(value, 4) for name, value in found.items()} == {
             "accuracy": 0.9236, "precision": 0.9891, "recall": 0.9050, "specificity": 0.9733,

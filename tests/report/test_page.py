@@ -273,7 +273,7 @@ class TestWrite:
     ) -> Path:
         folder = tmp_path_factory.mktemp("reports")
         table = pages.write(results, shared, folder)
-        assert (folder / "comparison.txt").read_text() == table + "\n"
+        assert (folder / "comparison.txt").read_text(encoding="utf-8") == table + "\n"
         return folder
 
     def test_the_tables_are_those_of_the_results(

@@ -84,7 +84,7 @@ class Project:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the tables once: it takes MLflow longer than all that a test does with them."""
+    """Make the tables once: that takes MLflow longer than a whole test."""
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
     mlflow.set_tracking_uri(f"sqlite:///{path}")
     mlflow.MlflowClient().search_experiments()

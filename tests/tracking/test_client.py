@@ -1,4 +1,4 @@
-"""MLflow runs made from records: found again, never twice, never in the way of a result."""
+"""MLflow runs made from records: found again, never duplicated, and no failure ends a stage."""
 
 import logging
 import os

@@ -1,6 +1,7 @@
-"""provenance.json: true of the moment when the stage started, whatever moves while it works."""
+"""provenance.json: it describes the start of a stage, whatever changes while the stage runs."""
 
 import hashlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -59,7 +60,8 @@ class TestGit:
     def test_changed_new_moved_and_deleted_files_are_listed(self, repository, settings):
         git("mv", "code.py", "moved.py")
         (repository / "src").mkdir()
-        (repository / "src" / "ä b.py").write_text("2\n")
+        name = os.fsdecode("ä b.py".encode())  # UTF-8 in any locale
+        (repository / "src" / name).write_text("2\n")
         listed = start(settings).note["git"]["changed"]
         assert listed == ["code.py", "moved.py", "src/ä b.py"]
 

@@ -1,4 +1,4 @@
-"""Batches: every image where it belongs, with its label, in an order that the seed decides."""
+"""Batches: images with their labels, in an order that depends on the seed."""
 
 import tracemalloc
 
@@ -13,7 +13,7 @@ from cxr.training import batches
 from tests.small import AUGMENTATION, PERTURBATION
 
 COUNT = 23
-# Each X-ray is filled with its row's number, each label follows from it.
+# Each image is filled with its row's number, from which its label follows.
 IMAGES = np.broadcast_to(np.arange(COUNT, dtype="uint8")[:, None, None], (COUNT, 6, 6)).copy()
 LABELS = np.arange(COUNT) % 3 // 2
 TRAIN = np.array([row for row in range(COUNT) if row % 4])  # 17 rows; the rest is val or test
