@@ -38,8 +38,8 @@ def train(
     return fit.train(settings, images, INDEX, initial, precision, PERTURBATION, 64, seed, on_epoch)
 
 
-def of(output: str, **changes) -> params.System:
-    """A system without augmentation and without hidden layers, with that output."""
+def plain(output: str, **changes) -> params.System:
+    """The tiny system with this output, without augmentation and hidden layers."""
     return system(**{"augmentation": None, "head": head(output=output)} | changes)
 
 

@@ -12,10 +12,10 @@ from tests.small import (
     cnn,
     head,
     ids,
+    no_transforms,
     phase,
     pixels,
     system,
-    unmoved,
     vgg16,
     weights_of,
 )
@@ -269,7 +269,7 @@ class TestSetTrainable:
         # Eagerly: tracing a graph takes ten times as long as the step.
         trainer.compile(keras.optimizers.Adam(1e-2), "binary_crossentropy", run_eagerly=True)
         before = weights_of(model)
-        transforms = unmoved(8)
+        transforms = no_transforms(8)
         transforms[:, 2] = 0.5
         trainer.train_on_batch(
             [pixels(8, settings.image_size), transforms], np.float32([[0], [1]] * 4)

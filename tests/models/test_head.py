@@ -9,8 +9,8 @@ from cxr.models import network
 from tests.small import (
     OUTPUTS,
     SIZE,
-    of,
     pixels,
+    with_output,
 )
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -42,7 +42,7 @@ class TestOutput:
 
     @pytest.mark.parametrize("output", OUTPUTS)
     def test_gives_outputs_to_train_on_and_the_probability_of_pneumonia(self, output):
-        model = network.build(of(output))
+        model = network.build(with_output(output))
         last = model.get_layer("head_output")
         kernel, _ = last.get_weights()
         for row in range(len(self.LOGITS)):

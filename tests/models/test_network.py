@@ -13,10 +13,10 @@ from tests.small import (
     assert_same,
     head,
     ids,
-    of,
     pixels,
     system,
     weights_of,
+    with_output,
 )
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -69,7 +69,7 @@ class TestBuild:
         [("sigmoid", (6, 1)), ("sigmoid_pair", (6, 2)), ("log_softmax", (6, 2))],
     )
     def test_takes_a_head_without_hidden_layers(self, output, shape):
-        model = network.build(of(output))
+        model = network.build(with_output(output))
         assert [n.name for n in model.layers if n.weights][2:] == ["head_output"]
         assert model.get_layer("head_output").kernel.shape == shape
 
@@ -105,5 +105,5 @@ class TestBuild:
 
 class TestRawOutputs:
     def test_share_the_weights(self):
-        model = network.build(of("sigmoid_pair"))
+        model = network.build(with_output("sigmoid_pair"))
         assert ids(network.with_head_output(model).weights) == ids(model.weights)

@@ -9,12 +9,12 @@ from cxr import params
 from cxr.errors import InputError
 from cxr.training import callbacks, losses
 from tests.small import head, phase, system
-from tests.trained import STILL, contradicted, of, train
+from tests.trained import STILL, contradicted, plain, train
 
 
 def overfitting(phases: dict[str, params.Phase]) -> params.System:
     """A system that trains in whole batches, so that its losses change smoothly."""
-    return of("sigmoid", batch_size=19, head=head(pool="flatten"), phases=phases)
+    return plain("sigmoid", batch_size=19, head=head(pool="flatten"), phases=phases)
 
 
 class Weights:
@@ -96,7 +96,7 @@ class TestEarlyStopping:
         stopping = params.EarlyStopping(monitor=monitor, patience=2, min_delta=min_delta)
         flat = head(pool="flatten")
         slow = phase("all", rate=1e-5, epochs=9, early_stopping=stopping)
-        history = train(of("sigmoid", head=flat, phases={"train": slow})).history
+        history = train(plain("sigmoid", head=flat, phases={"train": slow})).history
         assert len(history) == 3
         assert history["val_loss"].is_monotonic_decreasing
         assert history["val_loss"].is_unique
@@ -106,7 +106,7 @@ class TestEarlyStopping:
 def test_a_plateau_lowers_the_rate_down_to_the_least():
     plateau = params.Plateau(factor=0.1, patience=2, min_learning_rate=3e-14)
     stalled = phase("all", rate=STILL, epochs=8, plateau=plateau)
-    rates = train(of("sigmoid", phases={"train": stalled})).history["learning_rate"]
+    rates = train(plain("sigmoid", phases={"train": stalled})).history["learning_rate"]
     # The first epoch is the best; then two without a better one, twice.
     expected = [1e-12, 1e-12, 1e-12, 1e-13, 1e-13, 3e-14, 3e-14, 3e-14]
     assert rates.tolist() == expected

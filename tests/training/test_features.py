@@ -8,7 +8,7 @@ import pytest
 from cxr import params
 from cxr.training import features, fit
 from tests.small import phase
-from tests.trained import of, train
+from tests.trained import plain, train
 
 
 class TestFrozenFeatures:
@@ -22,7 +22,7 @@ class TestFrozenFeatures:
         with caplog.at_level(logging.INFO, logger="cxr"):
             settings = {"epochs": 2, "steps_per_epoch": 3} | changes
             block = phase(params.Blocks(blocks=(2,)), rate=0.01, restore="val_loss", **settings)
-            return train(of("sigmoid", phases={"train": block}))
+            return train(plain("sigmoid", phases={"train": block}))
 
     @pytest.mark.parametrize("data", ["clean", "perturbed"])
     def test_are_computed_once_and_change_no_result(self, data, caplog, monkeypatch):

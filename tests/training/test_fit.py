@@ -22,7 +22,7 @@ from tests.small import (
     system,
     xrays,
 )
-from tests.trained import CPU, IMAGES, METRICS, STILL, evaluated, of, train, val_loss
+from tests.trained import CPU, IMAGES, METRICS, STILL, evaluated, plain, train, val_loss
 
 TWO_PHASES = system(
     phases={
@@ -198,7 +198,7 @@ class TestClassWeights:
     @pytest.mark.parametrize("rule", ["balanced", None])
     def test_weight_the_loss(self, rule):
         # One whole batch, no dropout, no augmentation, and a rate that changes nothing.
-        settings = of(
+        settings = plain(
             "sigmoid",
             batch_size=19,
             class_weights=rule,
@@ -224,7 +224,7 @@ class TestOneEpoch:
         assert trained.history["val_loss"][0] == pytest.approx(expected, rel=1e-4)
 
     def test_it_learns(self):
-        settings = of(
+        settings = plain(
             "sigmoid",
             head=head(pool="flatten"),
             phases={"train": phase("all", rate=0.02, epochs=12)},

@@ -6,7 +6,7 @@ import pytest
 
 from cxr.training import losses
 from tests.small import PERTURBATION, head, phase, tiny_model
-from tests.trained import METRICS, STILL, evaluated, of, train
+from tests.trained import METRICS, STILL, evaluated, plain, train
 
 
 class TestLoss:
@@ -45,7 +45,7 @@ class TestLoss:
     def test_and_metrics_equal_those_computed_by_hand(self, output, data):
         # One whole batch, no dropout, and a rate that changes nothing: the training loss
         # is that of the weights at the end.
-        settings = of(
+        settings = plain(
             output,
             batch_size=19,
             class_weights=None,
