@@ -1,5 +1,7 @@
 """Train a system: tensors/<size>/ and weights/<system>/ -> models/<system>/."""
 
+import logging
+
 import keras
 
 from cxr import params
@@ -9,6 +11,8 @@ from cxr.models import freezing, origin, weights
 from cxr.tracking import live, provenance
 from cxr.training import device, fit
 from stages import MODELS, TENSORS, WEIGHTS, add_system, finish, parser, run
+
+log = logging.getLogger(__name__)
 
 
 def work(settings: params.Params, system: str, freeze_blocks: int | None, perturbed: bool) -> None:
@@ -29,12 +33,14 @@ def work(settings: params.Params, system: str, freeze_blocks: int | None, pertur
     inputs += [WEIGHTS / system / name for name in (origin.NAME, origin.FOLDER)]
     started = provenance.start("train", settings, used, inputs, system)
     hardware = device.find()
+    policy = device.policy(settings.training, hardware)
+    log.info("training on %s (%s), %s", hardware.name, keras.backend.backend(), policy)
+    device.keep_memory(hardware)
     images, index = cache.open_cache(tensors)
     initial = weights.initial(WEIGHTS / system)
-    device.keep_memory(hardware)
     with live.live(started) as progress:
         trained = fit.train(
-            chosen, images, index, initial, settings.training, settings.perturbation,
+            chosen, images, index, initial, policy, settings.perturbation,
             settings.inference_batch_size, settings.seed, progress.epoch,
         )  # fmt: skip
         saved = fit.save(trained, folder, freeze_blocks)

@@ -1,9 +1,11 @@
-"""What the tests share: archives small enough to read by eye, settings, and the real data."""
+"""Fixtures of all tests: a clean environment, small archives, settings, and the real data."""
 
 import io
 import os
+import socket
+import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +23,33 @@ Encode = Callable[..., bytes]
 MakeArchive = Callable[[str, dict[str, bytes]], Path]
 SplitSettings = Callable[..., params.Split]
 
+HOME = tempfile.TemporaryDirectory(prefix="cxr-tests-", ignore_cleanup_errors=True)
+
+
+def isolate() -> None:
+    """Remove the user's settings from the environment, for this process and those it starts.
+
+    The tests neither read nor write the home directory (keras.json, .gitconfig, matplotlibrc,
+    caches), use no proxy, and leave a GPU alone: its results are not the same to the bit.
+    """
+    for name in list(os.environ):
+        settings = name.startswith(("DVC_", "GIT_", "MLFLOW_", "XDG_"))
+        if settings or name in ("KERAS_HOME", "MPLCONFIGDIR") or name.lower().endswith("_proxy"):
+            del os.environ[name]
+    os.environ |= {
+        "HOME": HOME.name,
+        "DVC_SITE_CACHE_DIR": HOME.name,
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+
+
+isolate()  # on import: Keras, MLflow and Matplotlib read the environment when they are imported
+
 
 @pytest.fixture(scope="session")
 def tiny_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 phantoms of 48 to 96 pixels with every kind and trap of Kermany's; read it, only."""
+    """40 phantoms of 48 to 96 pixels of every kind that Kermany's has; tests must not change it."""
     path = tmp_path_factory.mktemp("archive") / "phantoms.zip"
     phantom.write_archive(path, seed=1, images=40, size_range=(48, 96))
     return path
@@ -41,10 +66,18 @@ def real_archive() -> Path:
 
 @pytest.fixture(scope="session")
 def real_manifest(real_archive: Path) -> pd.DataFrame:
-    """The real archive's manifest: every one of its images can be used."""
+    """The real archive's manifest; it rejects no image."""
     table, rejected = manifest.build(real_archive, 0.0)
     assert rejected.empty
     return table
+
+
+@pytest.fixture
+def unreachable() -> Iterator[str]:
+    """The URL of a server that refuses connections: its port is taken, but nobody listens."""
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{port.getsockname()[1]}"
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Small systems for the tests: a backbone of two blocks, and VGG16 at 32 x 32."""
+"""Small systems, images and helpers that the tests of models, training and evaluation share."""
 
 import functools
 from typing import Any
@@ -140,17 +140,18 @@ ARTICLE = head(
 OUTPUTS = ["sigmoid", "sigmoid_pair", "log_softmax"]
 
 
-def of(output: str, **changes) -> params.System:
+def with_output(output: str, **changes) -> params.System:
     """The tiny system with another output."""
     return system(head=head(output=output), **changes)
 
 
 def resnet18(**changes) -> params.System:
+    """ResNet18 at 32 x 32, with a small head."""
     return system(**{"backbone": "resnet18", "image_size": 32} | changes)
 
 
 def cnn(**changes) -> params.System:
-    """A backbone of twelve layers, a third of them batch norms, and a head with another."""
+    """The small CNN: twelve layers, four of them batch norms, and a head with another."""
     norm = head(params.Dense(units=5, batch_norm=True, dropout=0.4))
     return system(**{"backbone": "cnn", "image_size": 46, "head": norm} | changes)
 
@@ -159,20 +160,23 @@ SYSTEMS = [
     pytest.param(system, id="tiny"),
     pytest.param(vgg16, id="vgg16"),
     pytest.param(resnet18, id="resnet18"),
-    pytest.param(functools.partial(of, "sigmoid_pair"), id="sigmoid pair"),
-    pytest.param(functools.partial(of, "log_softmax"), id="log-softmax"),
+    pytest.param(functools.partial(with_output, "sigmoid_pair"), id="sigmoid pair"),
+    pytest.param(functools.partial(with_output, "log_softmax"), id="log-softmax"),
 ]
 
 
 def pixels(count: int, size: int) -> np.ndarray:
+    """Return images of noise, uint8 [count, size, size, 1]."""
     return np.random.default_rng(5).integers(0, 256, (count, size, size, 1)).astype("uint8")
 
 
 def weights_of(model: keras.Model) -> dict[str, list[np.ndarray]]:
+    """Return the weights of each layer that has some, by its name."""
     return {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
 
 
 def assert_same(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
+    """Compare the arrays of two lists to the bit."""
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -182,6 +186,6 @@ def ids(variables) -> list[int]:
     return [id(variable) for variable in variables]
 
 
-def unmoved(count: int) -> np.ndarray:
+def no_transforms(count: int) -> np.ndarray:
     """Transforms that change nothing."""
     return augment.transforms(np.tile(np.eye(3), (count, 1, 1)))

@@ -9,37 +9,34 @@ import scipy.ndimage
 from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
 from cxr import augment, params
-from tests.small import PERTURBATION
+from tests.small import AUGMENTATION, PERTURBATION
 
-ARTICLE = params.Augmentation(
-    rotation=40, width_shift=0.3, height_shift=0.4, shear=0.2, zoom=0.4, horizontal_flip=True
-)
 # The article's shear of 0.2 degrees moves next to nothing: a test of the order needs more.
-WILD = ARTICLE.model_copy(update={"shear": 25.0})
+WILD = AUGMENTATION.model_copy(update={"shear": 25.0})
 NOTHING = {"theta": 0.0, "tx": 0.0, "ty": 0.0, "shear": 0.0, "zx": 1.0, "zy": 1.0, "flip": 0.0}
 
 
 def row(**changes: float) -> np.ndarray:
-    """One row of draws: the identity but for what is named."""
+    """One row of draws: the identity except for ``changes``."""
     return np.array([[(NOTHING | changes)[name] for name in augment.DRAWS]])
 
 
 def smooth(side: int) -> np.ndarray:
-    """A image without symmetry or edges, float32 [side, side, 1], about 0 to 255."""
+    """An image without symmetry or edges, float32 [side, side, 1], about 0 to 255."""
     y, x = np.mgrid[:side, :side] / side
     image = 128 + 60 * np.sin(3.1 * x + 1.7 * y) + 50 * np.cos(4.3 * y - 1.1 * x) + 15 * x
     return image[..., np.newaxis].astype("float32")
 
 
 def by_generator(image: np.ndarray, draw: np.ndarray) -> np.ndarray:
-    """What ImageDataGenerator makes of a image for one row of draws."""
+    """Apply one row of draws to an image with ImageDataGenerator."""
     named = dict(zip(augment.DRAWS, draw, strict=True))
     named["flip_horizontal"] = bool(named.pop("flip"))
     return ImageDataGenerator(fill_mode="nearest").apply_transform(image, named)
 
 
 def by_layer(image: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """What ours makes of a image for each row of draws."""
+    """Apply each row of draws to an image with AffineAugmentation."""
     given = augment.transforms(augment.matrices(draws, image.shape[:2]))[:, :8]
     batch = np.repeat(image[np.newaxis], len(draws), axis=0)
     return keras.ops.convert_to_numpy(augment.AffineAugmentation()([batch, given]))
@@ -129,7 +126,7 @@ def test_one_pixel_survives_any_map():
 
 def test_draws_fill_their_ranges_and_stay_in_them():
     height, width = 100, 200
-    draws = augment.draw(ARTICLE, (height, width), 4000, 0, "train", 0, 0)
+    draws = augment.draw(AUGMENTATION, (height, width), 4000, 0, "train", 0, 0)
     limits = {
         "theta": (-40, 40),
         "tx": (-0.3 * width, 0.3 * width),
@@ -163,9 +160,9 @@ def test_ranges_of_zero_draw_the_identity():
 
 
 def test_the_same_seed_phase_epoch_and_step_draw_the_same():
-    first = augment.draw(ARTICLE, (32, 32), 4, 7, "train", 3, 17)
-    augment.draw(ARTICLE, (32, 32), 4, 7, "train", 3, 18)
-    np.testing.assert_array_equal(augment.draw(ARTICLE, (32, 32), 4, 7, "train", 3, 17), first)
+    first = augment.draw(AUGMENTATION, (32, 32), 4, 7, "train", 3, 17)
+    augment.draw(AUGMENTATION, (32, 32), 4, 7, "train", 3, 18)
+    np.testing.assert_array_equal(augment.draw(AUGMENTATION, (32, 32), 4, 7, "train", 3, 17), first)
 
 
 @pytest.mark.parametrize(
@@ -178,9 +175,9 @@ def test_the_same_seed_phase_epoch_and_step_draw_the_same():
         pytest.param(7, ("train", 17, 3), id="epoch and step exchanged"),
     ],
 )
-def test_other_batches_draw_others(seed, purpose):
-    first = augment.draw(ARTICLE, (32, 32), 4, 7, "train", 3, 17)
-    other = augment.draw(ARTICLE, (32, 32), 4, seed, *purpose)
+def test_another_batch_has_other_draws(seed, purpose):
+    first = augment.draw(AUGMENTATION, (32, 32), 4, 7, "train", 3, 17)
+    other = augment.draw(AUGMENTATION, (32, 32), 4, seed, *purpose)
     assert not np.any(first[:, :6] == other[:, :6])
 
 
@@ -295,15 +292,15 @@ class TestPerturbations:
 def rounding_of(brightness: float) -> float:
     """Grey values that ImageDataGenerator may lose.
 
-    Its brightness is Pillow's, which takes whole values and gives them: decimals are cut off before
-    the factor and after it.
+    Its brightness is Pillow's, which works on whole values: decimals are cut off before and after
+    the multiplication.
     """
     return brightness + 1
 
 
-def toned(pictures: np.ndarray, *tones: tuple[float, float]) -> np.ndarray:
+def toned(images: np.ndarray, *tones: tuple[float, float]) -> np.ndarray:
     return keras.ops.convert_to_numpy(
-        augment.ToneAugmentation()([pictures.astype("float32"), np.array(tones, "float32")])
+        augment.ToneAugmentation()([images.astype("float32"), np.array(tones, "float32")])
     )
 
 
@@ -326,17 +323,17 @@ class TestToneAugmentation:
         assert too_bright.max() < rounding_of(brightness) + 0.001
 
     @pytest.mark.parametrize("shift", [0.9, -0.9, 60.0, -60.0])
-    def test_shifts_to_the_bit_as_image_data_generator(self, shift):
+    def test_shift_is_image_data_generators_to_the_bit(self, shift):
         image = np.random.default_rng(0).integers(40, 200, (16, 16, 1)).astype("float32")
         theirs = ImageDataGenerator().apply_transform(image, {"channel_shift_intensity": shift})
         np.testing.assert_array_equal(toned(image[np.newaxis], (shift, 1))[0], theirs)
 
-    def test_of_nothing_changes_nothing(self):
-        pictures = np.random.default_rng(0).uniform(0, 255, (3, 9, 7, 1)).astype("float32")
-        pictures[0, 0, 0], pictures[1, 0, 0] = 0, 255
-        np.testing.assert_array_equal(toned(pictures, (0, 1), (0, 1), (0, 1)), pictures)
+    def test_without_shift_and_brightness_changes_nothing(self):
+        images = np.random.default_rng(0).uniform(0, 255, (3, 9, 7, 1)).astype("float32")
+        images[0, 0, 0], images[1, 0, 0] = 0, 255
+        np.testing.assert_array_equal(toned(images, (0, 1), (0, 1), (0, 1)), images)
 
-    def test_takes_each_picture_for_itself(self):
+    def test_shifts_each_image_within_its_own_range(self):
         dark_and_light = np.array([[10, 20, 30], [110, 120, 130]])[:, np.newaxis, :, np.newaxis]
         found = toned(dark_and_light, (15, 2), (-15, 1))[:, 0, :, 0]
         assert found.tolist() == [[50, 60, 60], [110, 110, 115]]
@@ -348,8 +345,8 @@ class TestToneAugmentation:
         found = toned(image, (shift, brightness))
         assert found.min() >= 0 and found.max() <= 255
 
-    def test_of_one_pixel_is_its_brightness_alone(self):
-        """Its least is its greatest, and leaves the shift no room."""
+    def test_one_pixel_changes_in_brightness_alone(self):
+        """Its darkest value is its brightest, so a shift cannot change it."""
         assert toned(np.full((1, 1, 1, 1), 70), (40, 2)).item() == 140
 
 

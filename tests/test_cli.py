@@ -1,4 +1,4 @@
-"""The command `cxr`: what it sends, what it says, and how it ends."""
+"""The command `cxr`: the runs it sends, its messages, and its exit."""
 
 import logging
 import sys
@@ -64,10 +64,10 @@ def test_sync_without_outputs_says_where_to_run_it(store, monkeypatch):
         call(monkeypatch, "sync")
 
 
-def test_sync_with_an_unreachable_server_is_one_line(outputs, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+def test_sync_with_an_unreachable_server_is_one_line(outputs, unreachable, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", unreachable)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(SystemExit, match=r"error: MLflow at http://127.0.0.1:9 does not answer"):
+    with pytest.raises(SystemExit, match=f"error: MLflow at {unreachable} does not answer"):
         call(monkeypatch, "sync")
 
 

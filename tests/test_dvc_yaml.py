@@ -1,4 +1,4 @@
-"""dvc.yaml against the code: what a stage depends on, and which systems there are."""
+"""dvc.yaml against the code: the dependencies of each stage, and the systems."""
 
 import ast
 import re
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import grimp
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from cxr import params
 from cxr.training import fit
 
 ROOT = Path(__file__).resolve().parents[1]
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-# In no list: no result depends on tracking (import-linter holds that), and params.py is schema
-# alone, of which DVC tracks the values that a stage reads.
+PIPELINE = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
+# In no list: no result depends on tracking (import-linter checks that), and params.py is only a
+# schema. DVC tracks the values that a stage reads.
 UNTRACKED = ("src/cxr/tracking/", "src/cxr/params.py")
 
 
@@ -30,15 +30,15 @@ def path_of(module: str) -> str:
 
 
 def has_code(path: str) -> bool:
-    """Tell a package's __init__.py that is a docstring alone, which nothing can depend on."""
-    return len(ast.parse((ROOT / path).read_text()).body) > 1
+    """Tell whether a file is more than a docstring; nothing can depend on a docstring."""
+    return len(ast.parse((ROOT / path).read_bytes()).body) > 1
 
 
 def imported(graph: grimp.ImportGraph, stage: str) -> set[str]:
     """Follow a stage's imports through the library, packages that they pass through included."""
     direct = set()
     for script in ("__init__", stage):
-        tree = ast.parse((ROOT / "stages" / f"{script}.py").read_text())
+        tree = ast.parse((ROOT / "stages" / f"{script}.py").read_bytes())
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "cxr":
                 named = {f"{node.module}.{alias.name}" for alias in node.names}
@@ -96,5 +96,5 @@ def test_every_system_has_its_image_size_cached():
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_stage_has_a_thin_script(stage):
-    code = (ROOT / "stages" / f"{stage}.py").read_text().splitlines()
+    code = (ROOT / "stages" / f"{stage}.py").read_bytes().splitlines()
     assert len(code) < 95

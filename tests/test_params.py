@@ -81,15 +81,15 @@ class TestLoad:
         assert settings.freeze_blocks == 4 and settings.seed == 0
         assert settings.split.test == params.Counts(NORMAL=150, PNEUMONIA=400)
 
-    def test_takes_params_yaml_of_the_folder_it_runs_in(self, settings, monkeypatch):
+    def test_reads_params_yaml_of_the_working_folder(self, settings, monkeypatch):
         monkeypatch.chdir(ROOT)
         assert params.load() == settings
 
-    def test_gives_what_cannot_be_changed(self, settings):
+    def test_returns_frozen_settings(self, settings):
         with pytest.raises(ValueError, match="frozen"):
             settings.seed = 1
 
-    def test_keeps_the_order_of_phases(self, load, whole):
+    def test_phases_stay_in_order(self, load, whole):
         phase = whole["systems"]["vgg16_transfer"]["phases"]["train"]
         names = ["warm", "adapt", "a_last"]
         loaded = load(f"{SYSTEM}.phases", dict.fromkeys(names, phase))
@@ -292,8 +292,8 @@ class TestRefusal:
         ],
         ids=str,
     )
-    def test_of_a_rule_of_what_is_trained_is_one_sentence(self, load, rule, answer):
-        """It is about the rule that was meant, and has no name of pydantic's in it."""
+    def test_of_a_bad_trainable_rule_is_one_sentence(self, load, rule, answer):
+        """It is about the intended rule and uses no name of pydantic's."""
         found = said(lambda: load(f"{SYSTEM}.phases.train.trainable", rule))
         found = found.split("params.yaml: ", 1)[1]
         assert found.startswith(f"{SYSTEM}.phases.train.trainable{answer}")
@@ -308,7 +308,7 @@ class TestRefusal:
         ],
         ids=str,
     )
-    def test_of_a_range_of_brightness_that_is_none(self, load, brightness, answer):
+    def test_of_an_invalid_range_of_brightness(self, load, brightness, answer):
         found = said(lambda: load("perturbation.brightness", brightness))
         assert found.endswith(f"params.yaml: perturbation.brightness{answer}")
 

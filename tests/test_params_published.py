@@ -4,13 +4,7 @@ import pytest
 
 from cxr import params
 from tests.small import AUGMENTATION, PERTURBATION
-
-
-def part_of(settings: object, key: str) -> object:
-    """Follow a dotted key through models and dicts."""
-    for part in key.split("."):
-        settings = settings[part] if isinstance(settings, dict) else getattr(settings, part)
-    return settings
+from tests.test_params import part_of
 
 
 def dense(units: int, dropout: float) -> params.Dense:
@@ -112,7 +106,7 @@ PUBLISHED = {
 
 
 class TestPublished:
-    """params.yaml holds what the articles, courses and repositories published."""
+    """params.yaml has the settings that articles, courses and repositories published."""
 
     @pytest.mark.parametrize(
         ("name", "key", "value"),

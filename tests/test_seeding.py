@@ -1,5 +1,6 @@
-"""Draws depend on the seed and on what they are for, and on nothing else."""
+"""Draws depend on the seed and their purpose, and on nothing else."""
 
+import os
 import random
 import subprocess
 import sys
@@ -48,7 +49,7 @@ def test_draws_do_not_follow_each_other():
     assert steps.mean() == pytest.approx(0, abs=0.05)
 
 
-def test_neither_reads_nor_moves_a_global_state():
+def test_neither_reads_nor_changes_global_state():
     expected = draws(0, "split")
     np.random.seed(123)
     random.seed(123)
@@ -61,12 +62,12 @@ def test_neither_reads_nor_moves_a_global_state():
 def test_does_not_depend_on_the_process():
     """Python salts its own hash of text anew in every process."""
     code = "from cxr import seeding; print(seeding.derive(0, 'split', 'val'))"
-    environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": "7"}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "7"}
     other = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
     assert int(other) == seeding.derive(0, "split", "val")
 
 
-def test_gives_what_it_gave_when_it_was_written_down():
+def test_a_derived_seed_never_changes():
     """A change here changes every split, weight and augmentation of every user."""
     assert seeding.derive(0, "split", "val", 1) == 2093622321
 

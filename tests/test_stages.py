@@ -1,4 +1,4 @@
-"""How a stage ends where a person can mend what is wrong: in one line that says how."""
+"""How a stage ends: errors that a user can correct end in one line that says how."""
 
 import argparse
 import errno
@@ -12,7 +12,7 @@ from cxr.errors import InputError
 
 
 def end_of(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a stage whose work raises ``error``; return what its last line says."""
+    """Run a stage whose work raises ``error``; return its last line."""
 
     def work(_: object) -> None:
         raise error
@@ -24,22 +24,22 @@ def end_of(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(end.value.code)
 
 
-def test_wrong_input_is_told_as_it_is(monkeypatch):
+def test_an_input_error_is_printed_as_it_is(monkeypatch):
     assert end_of(InputError("seed is -1"), monkeypatch) == "error: seed is -1"
 
 
-def test_missing_permission_names_the_file_and_what_to_do(monkeypatch):
+def test_a_missing_permission_names_the_file_and_a_remedy(monkeypatch):
     error = PermissionError(errno.EACCES, "Permission denied", "tensors/224")
     said = end_of(error, monkeypatch)
     assert "no permission for tensors/224" in said
     assert "make it readable and writable" in said
 
 
-def test_interruption_is_no_traceback(monkeypatch):
+def test_an_interruption_prints_no_traceback(monkeypatch):
     assert "stopped" in end_of(KeyboardInterrupt(), monkeypatch)
 
 
-def test_a_defect_keeps_its_traceback(monkeypatch):
+def test_a_bug_has_its_traceback(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         end_of(ZeroDivisionError(), monkeypatch)
 

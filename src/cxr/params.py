@@ -24,9 +24,6 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from cxr.errors import InputError
 
-CLASSES = ("NORMAL", "PNEUMONIA")  # the label of a class is its index: 0, 1
-SPLITS = ("train", "val", "test")
-
 # Phases and systems name files and folders.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 

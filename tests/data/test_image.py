@@ -47,7 +47,7 @@ class TestDecode:
 
 
 class TestPixelHash:
-    def test_has_128_bits_and_the_value_it_always_had(self):
+    def test_has_128_bits_and_never_changes(self):
         """Written down once: a new value would regroup every data set."""
         expected = "cc17d569d72ced159ac6fff9e562e34d"
         assert image.pixel_hash(PIXELS) == expected

@@ -47,7 +47,7 @@ class TestFromCsv:
         return tmp_path / "patients.csv"
 
     def refused(self, table: Path, content: str | bytes) -> str:
-        """Return what is said of a table, which begins with its name."""
+        """Return the message about a bad table, without the name that it begins with."""
         table.write_bytes(content if isinstance(content, bytes) else content.encode())
         with pytest.raises(InputError) as stop:
             patient.from_csv(table)

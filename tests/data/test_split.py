@@ -215,7 +215,7 @@ class TestImage:
         assert counts(result) == {"train": (6, 17), "val": (2, 7), "test": (3, 5)}
         assert in_two_splits(result, "patient") > 0
 
-    def test_gives_counts_that_whole_patients_cannot(self, split_settings):
+    def test_gives_counts_that_are_impossible_with_whole_patients(self, split_settings):
         table = table_of(*patients(0, 2, 2, 2), *patients(1, 2, 2, 2))
         result, _ = split.assign(table, split_settings("image", val=(1, 1), test=(3, 3)), 0)
         assert counts(result) == {"train": (2, 2), "val": (1, 1), "test": (3, 3)}

@@ -63,7 +63,7 @@ class TestBuild:
         expected = getattr(image, resize)(grey, 8)
         np.testing.assert_array_equal(np.load(tmp_path / "images.npy")[2], expected)
 
-    def test_removes_what_a_killed_run_left(self, tiny_archive, manifest_with_splits, tmp_path):
+    def test_removes_the_files_of_a_killed_run(self, tiny_archive, manifest_with_splits, tmp_path):
         left = [tmp_path / f".999999999.part.{name}" for name in ("images.npy", "index.csv")]
         for path in left:
             path.write_bytes(b"half")

@@ -17,7 +17,7 @@ def test_results_are_in_the_order_of_the_items():
     assert threads.parallel_map(slow_first, [], "nothing") == []
 
 
-def test_an_error_is_raised():
+def test_an_error_in_a_thread_is_raised():
     def fail_at_three(item: int) -> int:
         if item == 3:
             message = "item 3"

@@ -54,12 +54,12 @@ class TestEvaluate:
         expected = metrics.summarise(labels, probabilities, THRESHOLD)
         assert found["phases"][phase][name] == expected | {"auc_low": low, "auc_high": high}
 
-    def test_the_last_phase_is_that_of_the_test_set(self, found):
+    def test_the_test_set_has_the_metrics_of_the_last_phase(self, found):
         for name in COLUMNS:
             assert found["phases"]["finetune"][name] == found[name]
             assert found["phases"]["features"][name]["recall"] > found[name]["recall"]
 
-    def test_perturbation_costs_a_model_that_goes_by_brightness(self, folder):
+    def test_perturbation_lowers_the_auc_of_a_model_that_measures_brightness(self, folder):
         predicted = predict(folder, perturbation=BRIGHTNESS)
         found = evaluation.evaluate(predicted, THRESHOLD, 0)
         assert found["perturbed"]["auc"] < found["test"]["auc"] - 0.02

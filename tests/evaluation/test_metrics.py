@@ -11,7 +11,7 @@ PROBABILITIES = np.array([0.1, 0.2, 0.5, 0.9, 0.3, 0.5, 0.6, 0.7, 0.8, 0.95])
 
 
 def noisy(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Labels, and probabilities that go with them to a degree, with many ties."""
+    """Labels, and probabilities that correlate with them and have many ties."""
     draws = np.random.default_rng(seed)
     labels = draws.integers(0, 2, count)
     return labels, np.clip((labels * 0.3 + draws.random(count)) / 1.3, 0, 1).round(2)
@@ -43,8 +43,8 @@ class TestByHand:
             }
         )
 
-    def test_the_table_of_the_article(self):
-        # RECIPES 1: 362 / 146 / 4 / 38 on the test set.
+    def test_rates_of_the_article(self):
+        # The article's confusion matrix of its test set.
         found = metrics.rates(tp=362, tn=146, fp=4, fn=38)
         assert {name: round(value, 4) for name, value in found.items()} == {
             "accuracy": 0.9236, "precision": 0.9891, "recall": 0.9050, "specificity": 0.9733,

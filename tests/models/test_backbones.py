@@ -21,7 +21,7 @@ NAMES = list(backbones.BACKBONES)
 # ImageNet's mean and deviation of RGB between 0 and 1, as torchvision gives them.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-# What each backbone's authors, or Keras's, do to RGB of 0 to 255.
+# The published preprocessing of RGB values from 0 to 255.
 PREPROCESSING = {
     "vgg16": keras.applications.vgg16.preprocess_input,
     "mobilenet_v2": keras.applications.mobilenet_v2.preprocess_input,
@@ -76,7 +76,7 @@ class TestBlocks:
         for name in body:
             assert sum(bool(re.fullmatch(p, name)) for p in backbone.blocks) == 1, name
 
-    def test_each_has_weights_and_they_follow_each_other(self, smallest):
+    def test_each_has_weights_and_they_are_in_order(self, smallest):
         backbone, model = smallest
         numbers = [backbone.block_of(layer.name) for layer in model.layers if layer.weights]
         assert numbers == sorted(numbers)
@@ -94,7 +94,7 @@ class TestBlocks:
     )
     def test_end_where_the_published_stages_end(self, name, size, shapes):
         backbone = backbones.BACKBONES[name]
-        # A copy: the layers of KerasHub's tell of their own graph's features, of no size.
+        # A copy: KerasHub's layers give the shapes of their own graph, which has no size.
         model = keras.models.clone_model(alone(backbone, size))
         ends = {backbone.block_of(layer.name): layer.output.shape for layer in model.layers[1:]}
         assert ends == {
@@ -110,7 +110,7 @@ class TestBlocks:
             backbone.block_of("head_dense_1")
 
 
-def test_it_takes_its_smallest_size_and_lies_flat(smallest):
+def test_it_accepts_its_smallest_size_and_nests_no_model(smallest):
     _, model = smallest
     assert all(side >= 1 for side in model.output_shape[1:])
     assert not [layer for layer in model.layers if isinstance(layer, keras.Model)]
@@ -119,7 +119,7 @@ def test_it_takes_its_smallest_size_and_lies_flat(smallest):
 @pytest.mark.parametrize("name", ["vgg16", "mobilenet_v2", "resnet18"])
 def test_it_is_keras_own_layer_by_layer(name, keras_own):
     own, ours = keras_own(name), alone(backbones.BACKBONES[name], 32)
-    # In Keras's order too: that is what `from_layer: 100` counts.
+    # In Keras's order too: `from_layer: 100` counts in it.
     assert [n.name for n in ours.layers[1:]] == [n.name for n in own.layers[1:]]
     draws = np.random.default_rng(2)
     own.set_weights(
@@ -155,8 +155,8 @@ def test_it_has_the_published_number_of_parameters(name, trainable, moving):
     assert model.count_params() == trainable + moving
 
 
-def test_kerashub_is_asked_for_where_resnet18_is_alone(tmp_path):
-    """In a process where nobody can import KerasHub, all but resnet18 works, even a trained one."""
+def test_only_building_resnet18_needs_kerashub(tmp_path):
+    """Where KerasHub cannot be imported, all else works, even loading a trained resnet18."""
     trained = system(backbone="resnet18", image_size=32)
     model = network.build(trained)
     store.save(network.architecture(model), {"train": model.get_weights()}, tmp_path)

@@ -1,4 +1,4 @@
-"""Freezing: the published counts, what a phase may change, and the feature extractor."""
+"""Freezing: the published counts, the layers that a rule trains, and the feature extractor."""
 
 import keras
 import numpy as np
@@ -12,10 +12,10 @@ from tests.small import (
     cnn,
     head,
     ids,
+    no_transforms,
     phase,
     pixels,
     system,
-    unmoved,
     vgg16,
     weights_of,
 )
@@ -57,8 +57,8 @@ class TestCounts:
         total = sum(blocks) + (inputs * 512 + 512) + (512 * 64 + 64) + (64 + 1)
         frozen = sum(blocks[:freeze_blocks])
         published = vgg16(phases={"train": phase("above_freeze_blocks")})
-        told = freezing.resolve(published, freeze_blocks)
-        freezing.set_trainable(article, told, told.phases["train"])
+        resolved = freezing.resolve(published, freeze_blocks)
+        freezing.set_trainable(article, resolved, resolved.phases["train"])
         assert freezing.parameter_counts(article) == {
             "total": total,
             "trainable": total - frozen,
@@ -99,8 +99,8 @@ class TestCounts:
                 "mobilenet_v2",
                 (
                     MOBILENET_BODY + MOBILENET_HEAD,
-                    # TensorFlow's tutorial on transfer learning frees 1,861,440 from layer 100 on,
-                    # of which the scales and offsets of batch norms stay frozen here.
+                    # TensorFlow's tutorial on transfer learning trains 1,861,440 weights from layer
+                    # 100 on. The scales and offsets of its batch norms stay frozen here.
                     {
                         "features": MOBILENET_HEAD,
                         "finetune": 1_861_440
@@ -125,8 +125,8 @@ class TestCounts:
             freezing.set_trainable(model, published, rules)
             found[name] = freezing.parameter_counts(model)
         assert found == {
-            name: {"total": total, "trainable": free, "frozen": total - free}
-            for name, free in trainable.items()
+            name: {"total": total, "trainable": count, "frozen": total - count}
+            for name, count in trainable.items()
         }
 
 
@@ -140,12 +140,12 @@ class TestFeatureExtractor:
             ),
             pytest.param(system(), params.Blocks(blocks=(2,)), "block1_pool", id="before a block"),
             pytest.param(cnn(), params.Last(last=5), "head_pool", id="before the last five"),
-            # Layer 99 is behind block_11's beginning, which a connection goes around.
+            # A skip connection of block 11 passes layer 99.
             pytest.param(
                 system(backbone="mobilenet_v2", image_size=32),
                 params.FromLayer(from_layer=100),
                 "block_10_project_BN",
-                id="where nothing goes around",
+                id="before a skip connection",
             ),
         ],
     )
@@ -181,7 +181,7 @@ class TestSetTrainable:
             pytest.param(params.FromLayer(from_layer=15), {5}, id="from layer 15"),
         ],
     )
-    def test_frees_in_vgg16(self, article, rule, blocks):
+    def test_unfreezes_in_vgg16(self, article, rule, blocks):
         trained = freezing.set_trainable(article, vgg16(), phase(rule))
         layers = [layer for block in sorted(blocks) for layer in VGG16[block]]
         assert trained == [*layers, "head_dense_1", "head_dense_2", "head_output"]
@@ -216,21 +216,21 @@ class TestSetTrainable:
             pytest.param(params.Last(last=18), CONVOLUTIONS, id="the last eighteen"),
         ],
     )
-    def test_frees_among_batch_norms(self, norms, rule, body):
+    def test_unfreezes_around_batch_norms(self, norms, rule, body):
         assert freezing.set_trainable(norms, cnn(), phase(rule)) == [*body, *self.NORMED_HEAD]
 
     @pytest.mark.parametrize(
-        ("last", "freed"),
+        ("last", "trained"),
         [
             (1, ["head_output"]),
             (4, ["head_norm_1", "head_output"]),
             (5, ["head_dense_1", "head_norm_1", "head_output"]),
         ],
     )
-    def test_the_last_may_be_less_than_the_head(self, norms, last, freed):
-        assert freezing.set_trainable(norms, cnn(), phase(params.Last(last=last))) == freed
+    def test_the_last_layers_may_be_fewer_than_the_heads(self, norms, last, trained):
+        assert freezing.set_trainable(norms, cnn(), phase(params.Last(last=last))) == trained
 
-    def test_undoes_what_the_phase_before_had_frozen(self):
+    def test_unfreezes_layers_that_an_earlier_phase_froze(self):
         model = network.build(system())
         freezing.set_trainable(model, system(), phase("head"))
         assert freezing.set_trainable(model, system(), phase("all")) == [
@@ -254,7 +254,7 @@ class TestSetTrainable:
             pytest.param(
                 vgg16, params.Blocks(blocks=(5,)), [*VGG16[5], *HEAD_LAYERS], id="vgg16, block 5"
             ),
-            # A batch norm that is not listed here keeps its moving statistics too.
+            # The moving statistics of a batch norm that is not listed must not change either.
             pytest.param(cnn, "backbone", [*CONVOLUTIONS, *NORMED_HEAD], id="cnn, the backbone"),
             pytest.param(cnn, "head", NORMED_HEAD, id="cnn, the head"),
             pytest.param(cnn, "all", sorted([*CONVOLUTIONS, *NORMS]) + NORMED_HEAD, id="cnn, all"),
@@ -266,10 +266,10 @@ class TestSetTrainable:
         model = network.build(settings)
         assert freezing.set_trainable(model, settings, phase(rule)) == changed
         trainer = augment.with_transforms(network.with_head_output(model))
-        # Without a graph: to trace one takes ten times as long as the step.
+        # Eagerly: tracing a graph takes ten times as long as the step.
         trainer.compile(keras.optimizers.Adam(1e-2), "binary_crossentropy", run_eagerly=True)
         before = weights_of(model)
-        transforms = unmoved(8)
+        transforms = no_transforms(8)
         transforms[:, 2] = 0.5
         trainer.train_on_batch(
             [pixels(8, settings.image_size), transforms], np.float32([[0], [1]] * 4)
@@ -290,7 +290,7 @@ class TestSetTrainable:
         ],
         ids=["block", "from_layer", "last"],
     )
-    def test_refuses_what_is_not_there(self, norms, rule, message):
+    def test_refuses_a_block_or_layer_that_does_not_exist(self, norms, rule, message):
         with pytest.raises(InputError, match=f"trainable names {message}"):
             freezing.set_trainable(norms, cnn(), phase(rule))
 

@@ -9,20 +9,20 @@ from cxr.models import network
 from tests.small import (
     OUTPUTS,
     SIZE,
-    of,
     pixels,
+    with_output,
 )
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
 
 class TestOutput:
-    """From logits by hand: one where NORMAL is likelier, one close, one where nobody knows."""
+    """From logits by hand: NORMAL is likelier, both are close, both are equal."""
 
     LOGITS = np.array([[2.0, -1.0], [0.3, 0.4], [0.0, 0.0]])
 
-    def scores(self, output: str) -> np.ndarray:
-        """What a head of that output makes of the logits, by the formula."""
+    def outputs(self, output: str) -> np.ndarray:
+        """Return the head's outputs for the logits, by the formula."""
         sigmoids = 1 / (1 + np.exp(-self.LOGITS))
         exponentials = np.exp(self.LOGITS)
         return {
@@ -41,28 +41,28 @@ class TestOutput:
         }[output][:, np.newaxis]
 
     @pytest.mark.parametrize("output", OUTPUTS)
-    def test_gives_scores_to_train_on_and_pneumonias_probability(self, output):
-        model = network.build(of(output))
+    def test_gives_outputs_to_train_on_and_the_probability_of_pneumonia(self, output):
+        model = network.build(with_output(output))
         last = model.get_layer("head_output")
         kernel, _ = last.get_weights()
         for row in range(len(self.LOGITS)):
             # Without a kernel the bias is the logits; a lone sigmoid has PNEUMONIA's.
             last.set_weights([np.zeros_like(kernel), self.LOGITS[row, -kernel.shape[1] :]])
-            scores, probability = (
+            outputs, probability = (
                 network.with_head_output(model)(pixels(1, SIZE)),
                 model(pixels(1, SIZE)),
             )
-            np.testing.assert_allclose(scores[0], self.scores(output)[row], rtol=1e-5)
+            np.testing.assert_allclose(outputs[0], self.outputs(output)[row], rtol=1e-5)
             np.testing.assert_allclose(probability[0], self.probabilities(output)[row], rtol=1e-5)
 
     @pytest.mark.parametrize("output", OUTPUTS)
-    def test_probability_is_pneumonias_part(self, output):
-        scores = keras.ops.convert_to_tensor(self.scores(output).astype("float32"))
+    def test_probability_is_that_of_pneumonia(self, output):
+        outputs = keras.ops.convert_to_tensor(self.outputs(output).astype("float32"))
         np.testing.assert_allclose(
-            heads.probability(scores, output), self.probabilities(output), rtol=1e-5
+            heads.probability(outputs, output), self.probabilities(output), rtol=1e-5
         )
 
-    def test_a_pair_that_is_sure_of_neither_is_a_half(self):
+    def test_a_pair_of_equal_sigmoids_gives_one_half(self):
         assert float(heads.probability(keras.ops.zeros((1, 2)), "sigmoid_pair")[0, 0]) == 0.5
         assert float(heads.probability(keras.ops.ones((1, 2)), "sigmoid_pair")[0, 0]) == 0.5
 

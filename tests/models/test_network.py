@@ -1,4 +1,4 @@
-"""The network: what it is built of, what it takes and what it gives."""
+"""The network: its layers, its input and its output."""
 
 import keras
 import numpy as np
@@ -13,10 +13,10 @@ from tests.small import (
     assert_same,
     head,
     ids,
-    of,
     pixels,
     system,
     weights_of,
+    with_output,
 )
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -36,7 +36,7 @@ class TestBuild:
         assert np.all((probabilities >= 0) & (probabilities <= 1))
 
     @pytest.mark.parametrize("make", SYSTEMS)
-    def test_is_flat_and_of_keras_own_layers(self, make):
+    def test_is_flat_and_has_only_keras_own_layers(self, make):
         for layer in network.build(make()).layers:
             assert not isinstance(layer, keras.Model), layer.name
             assert type(layer).__module__.startswith("keras.src."), layer.name
@@ -44,7 +44,7 @@ class TestBuild:
     @pytest.mark.parametrize(
         ("pool", "features"), [("flatten", 4 * 4 * 6), ("average", 6), ("max", 6)]
     )
-    def test_lays_the_head_as_told(self, pool, features):
+    def test_builds_the_head_from_its_settings(self, pool, features):
         dense = (
             params.Dense(units=7, batch_norm=False, dropout=0.5),
             params.Dense(units=3, batch_norm=True, dropout=0.0),
@@ -69,11 +69,11 @@ class TestBuild:
         [("sigmoid", (6, 1)), ("sigmoid_pair", (6, 2)), ("log_softmax", (6, 2))],
     )
     def test_takes_a_head_without_hidden_layers(self, output, shape):
-        model = network.build(of(output))
+        model = network.build(with_output(output))
         assert [n.name for n in model.layers if n.weights][2:] == ["head_output"]
         assert model.get_layer("head_output").kernel.shape == shape
 
-    def test_puts_the_initial_weights_into_the_backbone_alone(self):
+    def test_initial_weights_go_only_into_the_backbone(self):
         source = TINY.imagenet()
         keras.utils.set_random_seed(1)
         model = network.build(system(), initial=weights_of(source))
@@ -85,7 +85,7 @@ class TestBuild:
                 assert_same(layer.get_weights(), donor.get_layer(layer.name).get_weights())
 
     @pytest.mark.parametrize("make", SYSTEMS)
-    def test_computes_in_bfloat16_but_for_pixels_and_probability(self, make):
+    def test_computes_all_but_pixels_and_probability_in_bfloat16(self, make):
         before = keras.config.dtype_policy().name
         settings = make()
         model = network.build(settings, precision="mixed_bfloat16")
@@ -105,5 +105,5 @@ class TestBuild:
 
 class TestRawOutputs:
     def test_share_the_weights(self):
-        model = network.build(of("sigmoid_pair"))
+        model = network.build(with_output("sigmoid_pair"))
         assert ids(network.with_head_output(model).weights) == ids(model.weights)

@@ -1,4 +1,4 @@
-"""A trained model's folder: what comes back is what was saved, and the bytes are stable."""
+"""A trained model's folder: loading restores the model, and the bytes are stable."""
 
 import json
 
@@ -37,7 +37,7 @@ def bytes_of(folder) -> dict[str, bytes]:
 
 class TestSaveAndLoad:
     @pytest.mark.parametrize("make", SYSTEMS)
-    def test_the_model_comes_back_to_the_bit(self, make, tmp_path):
+    def test_loading_restores_the_model_to_the_bit(self, make, tmp_path):
         settings = make()
         model = network.build(settings)
         images = pixels(5, settings.image_size)
@@ -52,7 +52,7 @@ class TestSaveAndLoad:
         assert [path.name for path in (tmp_path / "phases").iterdir()] == ["index.json"]
         assert store.phases(tmp_path) == ["train"]
 
-    def test_each_phase_comes_back_with_its_own_weights(self, tmp_path):
+    def test_loading_a_phase_restores_its_own_weights(self, tmp_path):
         model = network.build(system())
         before = {
             name: [np.full_like(array, value) for array in model.get_weights()]
@@ -97,7 +97,7 @@ class TestSaveAndLoad:
         assert len(written[0]) == 4
 
     def test_saving_twice_gives_the_same_bytes(self, tmp_path):
-        model = network.build(resnet18())  # of which KerasHub names the layers
+        model = network.build(resnet18())  # KerasHub names its layers
         save(model, tmp_path / "one")
         save(model, tmp_path / "two")
         assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
@@ -113,7 +113,7 @@ class TestSaveAndLoad:
         assert all(layer["module"].startswith("keras.") for layer in layers)
         assert not [layer for layer in layers if ">" in (layer["registered_name"] or "")]
 
-    def test_what_mixed_bfloat16_trained_loads_as_float32(self, tmp_path):
+    def test_a_model_trained_in_mixed_bfloat16_loads_as_float32(self, tmp_path):
         keras.backend.clear_session()
         model = network.build(system(), precision="mixed_bfloat16")
         save(model, tmp_path / "mixed")

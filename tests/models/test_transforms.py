@@ -6,7 +6,18 @@ import pytest
 
 from cxr import augment
 from cxr.models import freezing, network
-from tests.small import AUGMENTATION, OUTPUTS, SIZE, head, ids, of, phase, pixels, system, unmoved
+from tests.small import (
+    AUGMENTATION,
+    OUTPUTS,
+    SIZE,
+    head,
+    ids,
+    no_transforms,
+    phase,
+    pixels,
+    system,
+    with_output,
+)
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -15,10 +26,10 @@ class TestWithTransforms:
     @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
     @pytest.mark.parametrize("output", OUTPUTS)
     def test_without_a_change_it_is_the_plain_model(self, precision, output):
-        model = network.build(of(output), precision=precision)
+        model = network.build(with_output(output), precision=precision)
         images = pixels(4, SIZE)
         for part in (model, network.with_head_output(model)):
-            found = augment.with_transforms(part)([images, unmoved(4)])
+            found = augment.with_transforms(part)([images, no_transforms(4)])
             np.testing.assert_array_equal(found, part(images))
 
     def test_it_transforms_between_grey_values_before_the_backbone(self):

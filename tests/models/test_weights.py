@@ -1,4 +1,4 @@
-"""Weights files: all of Keras's layouts come back whole, and nothing that does not fit gets in."""
+"""Weights files: every layout of Keras is read whole, and weights that do not fit are refused."""
 
 import json
 import zipfile
@@ -10,14 +10,10 @@ import numpy as np
 import pytest
 
 from cxr.errors import InputError
-from cxr.models import backbones, network, weights
-from tests.small import TINY, system, tiny_model
+from cxr.models import backbones, network, origin, weights
+from tests.small import TINY, system, tiny_model, weights_of
 
 pytestmark = pytest.mark.usefixtures("tiny")
-
-
-def arrays_of(model: keras.Model) -> weights.Arrays:
-    return {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
 
 
 def assert_same(one: weights.Arrays, other: weights.Arrays) -> None:
@@ -62,7 +58,7 @@ def write_legacy(path: Path, model: keras.Model) -> Path:
 
 @pytest.fixture
 def source() -> keras.Model:
-    """A backbone whose biases are no zeros."""
+    """A backbone whose biases are not zero."""
     model = tiny_model()
     draws = np.random.default_rng(4)
     model.set_weights([draws.normal(size=weight.shape) for weight in model.weights])
@@ -82,20 +78,22 @@ LAYOUTS = [
 
 
 def numbered(model: keras.Model) -> keras.Model:
-    """Give each array another value, so that none can take another's place."""
+    """Give each array another value, so that no two can be exchanged unnoticed."""
     model.set_weights([np.full(w.shape, n) for n, w in enumerate(model.weights, start=1)])
     return model
 
 
 class TestAFile:
     @pytest.mark.parametrize(("write", "name"), LAYOUTS)
-    def test_goes_through_the_folder_into_the_network(self, write, name, source, folder, tmp_path):
+    def test_is_copied_into_the_folder_and_fills_the_network(
+        self, write, name, source, folder, tmp_path
+    ):
         path = write(tmp_path / name, source)
         note = weights.resolve(system(weights=str(path)), folder)
         initial = weights.initial(folder)
-        assert_same(initial, arrays_of(source))
+        assert_same(initial, weights_of(source))
         built = network.build(system(), initial)
-        assert_same({name: arrays_of(built)[name] for name in initial}, arrays_of(source))
+        assert_same({name: weights_of(built)[name] for name in initial}, weights_of(source))
         assert note == json.loads((folder / "weights.json").read_text())
         assert (note["backbone"], note["weights"]) == ("tiny", name)
         assert (folder / weights.FILE).read_bytes() == path.read_bytes()
@@ -122,23 +120,23 @@ class TestAFile:
             ("resnet18", write_archive, ".keras"),
         ],
     )
-    def test_of_each_backbone_fills_its_layers_each_with_its_own(
+    def test_of_each_backbone_fills_every_layer_with_its_own_weights(
         self, name, write, suffix, keras_own, folder, tmp_path
     ):
         source = numbered(keras_own(name))
         path = write(tmp_path / f"mine{suffix}", source)
         changes = {"backbone": name, "image_size": 32}
         weights.resolve(system(weights=str(path), **changes), folder)
-        built = arrays_of(network.build(system(**changes), weights.initial(folder)))
-        assert_same({name: built[name] for name in arrays_of(source)}, arrays_of(source))
+        built = weights_of(network.build(system(**changes), weights.initial(folder)))
+        assert_same({name: built[name] for name in weights_of(source)}, weights_of(source))
 
-    def test_of_the_real_mobilenet_is_what_keras_reads(self, real_weights, keras_own, folder):
+    def test_of_the_real_mobilenet_is_read_as_keras_reads_it(self, real_weights, keras_own, folder):
         weights.resolve(
             system(backbone="mobilenet_v2", weights=str(real_weights), image_size=32), folder
         )
         source = keras_own("mobilenet_v2")
         source.load_weights(real_weights)
-        assert_same(weights.initial(folder), arrays_of(source))
+        assert_same(weights.initial(folder), weights_of(source))
 
 
 class TestRefused:
@@ -185,7 +183,7 @@ class TestRefused:
     @pytest.fixture(scope="class")
     def mobilenet(self, keras_own):
         model = keras_own("mobilenet_v2")
-        return model, arrays_of(model)
+        return model, weights_of(model)
 
     def test_a_layer_under_another_name(self, mobilenet):
         model, arrays = mobilenet
@@ -263,8 +261,8 @@ class TestRefused:
 
 
 class TestNoWeights:
-    def test_leave_a_note_alone(self, folder):
-        note = weights.resolve(system(weights=None), folder)
+    def test_leave_only_a_note(self, folder):
+        note = origin.write(folder, "tiny", None, None)
         assert note == {"backbone": "tiny", "weights": None, "sha256": None}
         assert list(contents(folder)) == ["weights.json"]
         assert (folder / "initial").is_dir()  # an output that DVC tracks, empty
@@ -273,10 +271,10 @@ class TestNoWeights:
     def test_are_random_even_where_a_file_was_before(self, source, folder, tmp_path):
         path = write_keras3(tmp_path / "mine.weights.h5", source)
         weights.resolve(system(weights=str(path)), folder)
-        weights.resolve(system(weights=None), folder)
+        origin.write(folder, "tiny", None, None)
         assert weights.initial(folder) is None
 
-    def test_are_not_what_an_empty_folder_means(self, folder):
+    def test_are_not_assumed_for_an_empty_folder(self, folder):
         with pytest.raises(InputError, match=r"weights.json is missing: run .*weights@tiny"):
             weights.initial(folder)
 
@@ -287,12 +285,12 @@ class TestImageNet:
         monkeypatch.setitem(backbones.BACKBONES, "tiny", backbone)
         note = weights.resolve(system(weights="imagenet"), folder)
         assert note["weights"] == "imagenet"
-        assert_same(weights.initial(folder), arrays_of(source))
+        assert_same(weights.initial(folder), weights_of(source))
         assert sorted(contents(folder)) == ["initial/backbone.weights.h5", "weights.json"]
 
-    def test_without_a_network_says_what_to_do(self, folder, monkeypatch):
+    def test_without_a_network_gives_instructions(self, folder, monkeypatch):
         def fail():
-            # What keras.utils.get_file raises, for every reason.
+            # keras.utils.get_file raises this for every reason.
             message = "URL fetch failure on https://storage/vgg16.h5: None -- no route to host"
             raise Exception(message)
 
@@ -321,14 +319,14 @@ class TestImageNet:
         assert presets.keys() <= ResNetBackbone.presets.keys()
         monkeypatch.setattr(ResNetBackbone, "from_preset", presets.__getitem__)
         weights.resolve(system(backbone="resnet18", weights="imagenet", image_size=32), folder)
-        assert_same(weights.initial(folder), arrays_of(source))
+        assert_same(weights.initial(folder), weights_of(source))
 
     def test_there_is_none_for_the_small_cnn(self, folder):
         with pytest.raises(InputError, match="there are no ImageNet weights for cnn: give a path"):
             weights.resolve(system(backbone="cnn", weights="imagenet", image_size=46), folder)
 
 
-def test_a_failure_leaves_what_was_there(source, folder, tmp_path):
+def test_a_failure_leaves_the_earlier_files(source, folder, tmp_path):
     path = write_keras3(tmp_path / "mine.weights.h5", source)
     weights.resolve(system(weights=str(path)), folder)
     before = contents(folder)

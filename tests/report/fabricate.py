@@ -11,6 +11,7 @@ import pandas as pd
 
 from cxr import files, params
 from cxr.evaluation import intervals, metrics
+from cxr.labels import CLASSES, SPLITS
 from cxr.report import differences, page
 from cxr.report.answer import Verdict, verdict
 from cxr.report.results import Context, Result, collect, context
@@ -149,9 +150,9 @@ def write_manifest(root: Path, patients: int = 40) -> pd.DataFrame:
     counts = {
         split: {
             name: int(((manifest["split"] == split) & (manifest["label"] == label)).sum())
-            for label, name in enumerate(params.CLASSES)
+            for label, name in enumerate(CLASSES)
         }
-        for split in params.SPLITS
+        for split in SPLITS
     }
     summary = {
         "images": counts,

@@ -44,12 +44,12 @@ class TestHeadline:
             "Undecided: the 95 % interval of the AUC difference includes 0"
         )
 
-    def test_a_control_at_chance_level_is_said_in_the_headline(self, tmp_path: Path) -> None:
+    def test_the_headline_says_that_a_control_is_at_chance_level(self, tmp_path: Path) -> None:
         project = write_project(tmp_path, 90, vgg16_transfer=4.0, vgg16_scratch=0.0)
         found = project.verdict("vgg16_transfer", "vgg16_scratch")
         assert found.outcome == "better"
         assert found.headline == (
-            "Yes, but the control learned nothing: pretrained weights give the higher test AUC."
+            "Yes: pretrained weights give the higher test AUC, but the control learned nothing."
         )
         (warning,) = found.warnings
         assert warning.startswith("vgg16_scratch is at chance level: the 95 % interval of its AUC")

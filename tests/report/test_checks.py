@@ -76,12 +76,12 @@ class TestSplit:
 
 
 class TestThreshold:
-    def test_its_origin_is_not_vouched_for(self, results: list[Result], shared: Context) -> None:
+    def test_its_origin_cannot_be_known(self, results: list[Result], shared: Context) -> None:
         found = check(results, shared)["Threshold"]
         assert (found.value, found.good) == ("0.5", None)
         assert "cannot tell how it was chosen" in found.note
 
-    def test_another_one_than_in_the_parameters_is_marked(
+    def test_one_that_differs_from_the_parameters_is_marked(
         self, results: list[Result], shared: Context
     ) -> None:
         found = check(results, replace(shared, threshold=0.4))["Threshold"]
@@ -90,14 +90,19 @@ class TestThreshold:
 
 
 class TestShortcut:
-    def test_a_property_that_names_the_class_is_marked(
+    def test_a_property_that_reveals_the_class_is_marked(
         self, results: list[Result], shared: Context
     ) -> None:
         sick = shared.manifest["label"] == 1
-        told = shared.manifest.assign(height=np.where(sick, 800, 1300), width=1000)
-        told["bytes"] = told["width"] * told["height"]  # one byte per pixel: no information
-        assert checks.shortcut(told) == ("height", 1.0)  # less is PNEUMONIA: the sign is found
-        found = check(results, replace(shared, manifest=told))[FILE]
+        revealing = shared.manifest.assign(height=np.where(sick, 800, 1300), width=1000)
+        revealing["bytes"] = (
+            revealing["width"] * revealing["height"]
+        )  # one byte per pixel: no information
+        assert checks.shortcut(revealing) == (
+            "height",
+            1.0,
+        )  # lower images are PNEUMONIA: the sign is found
+        found = check(results, replace(shared, manifest=revealing))[FILE]
         assert (found.value, found.good) == ("AUC 1.000", False)
 
     def test_a_low_value_gets_no_tick(self, results: list[Result], shared: Context) -> None:

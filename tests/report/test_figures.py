@@ -85,7 +85,7 @@ class TestConfusion:
         assert cells[(0, 1)].startswith(f"{fn}\n")  # predicted NORMAL, PNEUMONIA in truth
         assert cells[(0, 0)].startswith(f"{tn}\n")
 
-    def test_its_text_is_ink_on_every_cell(self, tested: list[figures.Tested]) -> None:
+    def test_its_text_has_one_colour_in_every_cell(self, tested: list[figures.Tested]) -> None:
         axes = figures.confusion(tested).axes[0]
         assert {text.get_color() for text in axes.texts} == {style.INK}
 

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from cxr import files, params
+from cxr import files
+from cxr.labels import SPLITS
 from cxr.report import differences, style
 from cxr.report import page as pages
 from cxr.report.answer import verdict
@@ -235,7 +236,7 @@ class TestDegenerate:
 
         def undefine(value: dict[str, Any]) -> None:
             phases = [found for phase in value["phases"].values() for found in phase.values()]
-            for found in (*(value[n] for n in (*params.SPLITS, "perturbed")), *phases):
+            for found in (*(value[n] for n in (*SPLITS, "perturbed")), *phases):
                 found |= dict.fromkeys(METRICS)
                 found |= {"tn": 0, "fp": 0, "auc_low": None, "auc_high": None}
 
@@ -273,7 +274,7 @@ class TestWrite:
     ) -> Path:
         folder = tmp_path_factory.mktemp("reports")
         table = pages.write(results, shared, folder)
-        assert (folder / "comparison.txt").read_text() == table + "\n"
+        assert (folder / "comparison.txt").read_text(encoding="utf-8") == table + "\n"
         return folder
 
     def test_the_tables_are_those_of_the_results(

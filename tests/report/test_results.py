@@ -99,9 +99,9 @@ class TestPublishedFigures:
 
     def test_figures_of_the_whole_entry_belong_to_the_last_phase(self, phased: Result) -> None:
         entry = {"test": {"auc": 0.9}, "phases": {"features": {"test": {"auc": 0.8}}}}
-        told = replace(phased, published=entry)
-        assert published_of(told, "features")["test"] == {"auc": 0.8}
-        assert published_of(told, "finetune") == {"test": {"auc": 0.9}, "perturbed": {}}
+        changed = replace(phased, published=entry)
+        assert published_of(changed, "features")["test"] == {"auc": 0.8}
+        assert published_of(changed, "finetune") == {"test": {"auc": 0.9}, "perturbed": {}}
 
     def test_the_repository_file_can_be_read(self, tmp_path: Path) -> None:
         project = write_project(tmp_path, 12, vgg16_transfer=2.0)

@@ -47,8 +47,8 @@ class TestComparison:
             assert rows.loc[name, "perturbed_auc"] < rows.loc[name, "auc"]  # not the same column
 
     def test_a_published_accuracy_alone(self, results: list[Result]) -> None:
-        told = replace(results[1], published={"split": "Kaggle's", "test": {"accuracy": 0.825}})
-        row = comparison([told]).iloc[0]
+        changed = replace(results[1], published={"split": "Kaggle's", "test": {"accuracy": 0.825}})
+        row = comparison([changed]).iloc[0]
         assert row["published_accuracy"] == 0.825
         assert pd.isna(row["published_auc"])
 
@@ -114,8 +114,8 @@ class TestText:
     def test_earlier_phases_and_published_figures_stand_under_their_system(
         self, phased: Result, results: list[Result], shared: Context
     ) -> None:
-        told = replace(phased, published=results[0].published)
-        lines = terminal([told, results[1]], shared)
+        changed = replace(phased, published=results[0].published)
+        lines = terminal([changed, results[1]], shared)
         start = next(n for n, line in enumerate(lines) if line.startswith("system"))
         header, ours, features, published, scratch = [lines[start], *lines[start + 2 : start + 6]]
         assert ours.startswith("vgg16_gap_phases")
@@ -135,13 +135,13 @@ class TestText:
         self, phased: Result, results: list[Result], shared: Context
     ) -> None:
         long = "a_system_with_quite_a_long_name_for_a_folder"
-        told = replace(
+        changed = replace(
             phased, name=long, published={"split": "words " * 40, "test": {"auc": 0.98765}}
         )
-        rows, phases = tables([told, results[1]], shared)
+        rows, phases = tables([changed, results[1]], shared)
         rows["initial_weights"] = "mobilenet_v2_imagenet_no_top.weights.h5"
         phases["phase"] = phases["phase"].replace("features", "features_that_are_frozen")
-        found = text(verdict([told, results[1]], shared), rows, phases)
+        found = text(verdict([changed, results[1]], shared), rows, phases)
         assert "- after features_th" in found
         assert max(map(len, found.splitlines())) <= 120
 
@@ -157,11 +157,11 @@ class TestText:
             "features": {"test": {"accuracy": 0.7825}},
             "finetune": {"perturbed": {"accuracy": 0.7348}},
         }
-        told = replace(phased, published={"split": "none", "phases": entry})
-        lines = terminal([told], shared)
+        changed = replace(phased, published={"split": "none", "phases": entry})
+        lines = terminal([changed], shared)
         assert lines[-1] == (
             "published, vgg16_gap_phases: accuracy 0.7348 on its own perturbed images, ours "
-            f"{told.perturbed['accuracy']:.3f}"
+            f"{changed.perturbed['accuracy']:.3f}"
         )
         (published,) = [line for line in lines if line.startswith("- published")]
         header = next(line for line in lines if line.startswith("system"))

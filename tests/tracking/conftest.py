@@ -20,7 +20,7 @@ EPOCHS = [
 
 @dataclass
 class Project:
-    """Writes what the stages write, with few bytes, into the current folder."""
+    """Writes the outputs of the stages, of a few bytes each, into the current folder."""
 
     settings: params.Params
 
@@ -87,7 +87,7 @@ class Project:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the tables once: it takes MLflow longer than all that a test does with them."""
+    """Make the tables once: that takes MLflow longer than a whole test."""
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
     mlflow.set_tracking_uri(f"sqlite:///{path}")
     mlflow.MlflowClient().search_experiments()
@@ -99,8 +99,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path)
     """Give a test a repository root, which it runs in, and a database of its own."""
     monkeypatch.chdir(tmp_path)
     shutil.copyfile(empty_database, tmp_path / "mlflow.db")
-    for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
-        monkeypatch.delenv(name, raising=False)
+    # MLflow exports what set_tracking_uri was given last.
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     return tmp_path
 

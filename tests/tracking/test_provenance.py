@@ -1,4 +1,4 @@
-"""provenance.json: true of the moment when the stage started, whatever moves while it works."""
+"""provenance.json: it describes the start of a stage, whatever changes while the stage runs."""
 
 import hashlib
 import os
@@ -19,11 +19,8 @@ def git(*arguments: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder that is no git repository; no DVC experiment is running."""
+    """A folder that is no git repository."""
     monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith(("DVC_", "GIT_")):
-            monkeypatch.delenv(name)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     (tmp_path / "out").mkdir()
     return tmp_path
@@ -63,7 +60,8 @@ class TestGit:
     def test_changed_new_moved_and_deleted_files_are_listed(self, repository, settings):
         git("mv", "code.py", "moved.py")
         (repository / "src").mkdir()
-        (repository / "src" / "ä b.py").write_text("2\n")
+        name = os.fsdecode("ä b.py".encode())  # UTF-8 in any locale
+        (repository / "src" / name).write_text("2\n")
         listed = start(settings).provenance["git"]["changed"]
         assert listed == ["code.py", "moved.py", "src/ä b.py"]
 
@@ -93,7 +91,7 @@ class TestFinish:
         assert note["inputs"] == {"in/a.csv": hashlib.md5(b"before").hexdigest()}
         assert note["outputs"] == {"out/deep/b.csv": hashlib.md5(b"made").hexdigest()}
 
-    def test_its_own_file_of_before_is_no_output(self, folder, settings):
+    def test_an_earlier_provenance_file_is_no_output(self, folder, settings):
         for _ in range(2):
             provenance.finish(start(settings), Path("out"))
         assert files.read_json("out/provenance.json")["outputs"] == {}
@@ -107,7 +105,7 @@ class TestFinish:
         note = files.read_json("out/provenance.json")
         assert note["dvc"] == {"experiment": "three", "baseline": "0123abc"}
 
-    def test_says_all_that_the_contract_names(self, folder, settings):
+    def test_has_all_keys_in_order(self, folder, settings):
         provenance.finish(start(settings, seed=3), Path("out"))
         note = files.read_json("out/provenance.json")
         assert list(note) == [

@@ -1,4 +1,4 @@
-"""Records: what a stage's folder says, and nothing that holds only now."""
+"""Records: made from a stage's folder, and from nothing of the present."""
 
 import json
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ def test_split_has_its_parameters_figures_and_files(project):
     assert record.tags["dvc.md5.raw/xrays.zip"] == files.file_md5("raw/xrays.zip")
 
 
-def test_nothing_of_now_enters(project, monkeypatch):
+def test_nothing_of_the_present_enters(project, monkeypatch):
     folder = project.split()
     Project.change(
         folder,
@@ -72,14 +72,14 @@ def test_model_requires_the_backend_that_trained_it(project):
     assert records.of(folder).requirements == ["keras==3.15.1", "jax==0.7.0"]
 
 
-def test_evaluation_stands_beside_its_training(project):
+def test_evaluation_names_its_training(project):
     project.train()
     record = records.of(project.evaluate(threshold=0.6, auc=0.9))
     assert record.params == {"evaluate.threshold": "0.6", "evaluate.seed": "0"}
     assert record.metrics == {"test/auc": 0.9}
     assert record.training == records.of(Path("models/vgg"))
     assert record.weights == record.training.weights
-    # All tags are told apart from those of the training, whose run it shares.
+    # The prefix tells its tags from those of the training, in the same run.
     assert all(name.startswith("evaluate.") for name in record.tags if name != "system")
 
 
@@ -93,7 +93,7 @@ def test_evaluation_of_a_model_that_was_trained_again_has_no_training(project):
 
 
 @pytest.mark.parametrize(("sha256", "logged"), [(None, False), ("ab", True)])
-def test_random_weights_are_nothing_to_log(project, sha256, logged):
+def test_random_weights_have_no_record(project, sha256, logged):
     from cxr.tracking import provenance
 
     started = provenance.start("weights", project.settings, {}, [], "vgg")
@@ -109,7 +109,7 @@ def test_a_folder_of_thousands_of_inputs_gives_no_tags(project):
     assert not any(name.startswith("dvc.md5.") for name in records.of(folder).tags)
 
 
-def test_figures_that_are_no_numbers_are_left_out():
+def test_values_that_are_not_numbers_are_left_out():
     values = {"a": {"b": 1, "c": None, "d": float("nan"), "e": "text"}}
     assert records.numbers(values) == {"a/b": 1.0}
 

@@ -1,4 +1,4 @@
-"""The MLflow UI in a browser: both baselines stand in the table with their figures."""
+"""The MLflow UI in a browser: its table has both baselines and their metrics."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Batches: every image where it belongs, with its label, in an order that the seed decides."""
+"""Batches: images with their labels, in an order that depends on the seed."""
 
 import tracemalloc
 
@@ -8,13 +8,12 @@ import pandas as pd
 import pytest
 
 from cxr import augment, params, seeding
-from cxr.data.cache import open_cache
 from cxr.errors import InputError
 from cxr.training import batches
 from tests.small import AUGMENTATION, PERTURBATION
 
 COUNT = 23
-# Each X-ray is filled with its row's number, each label follows from it.
+# Each image is filled with its row's number, from which its label follows.
 IMAGES = np.broadcast_to(np.arange(COUNT, dtype="uint8")[:, None, None], (COUNT, 6, 6)).copy()
 LABELS = np.arange(COUNT) % 3 // 2
 TRAIN = np.array([row for row in range(COUNT) if row % 4])  # 17 rows; the rest is val or test
@@ -70,13 +69,13 @@ class TestOrdered:
         np.save(tmp_path / "images.npy", IMAGES)
         mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
         images, _ = batches.Ordered(mapped, LABELS, TRAIN, 5)[0]
-        assert type(images) is np.ndarray  # a copy of five images, no window on the file
+        assert type(images) is np.ndarray  # a copy of five images, not a view of the file
         assert images[:, 0, 0, 0].tolist() == TRAIN[:5].tolist()
 
 
 class TestShuffled:
     @pytest.mark.parametrize(("size", "steps"), [(1, 17), (5, 3), (16, 1), (17, 1)])
-    def test_gives_whole_batches_alone(self, size, steps):
+    def test_gives_only_whole_batches(self, size, steps):
         dataset = shuffled(size=size)
         assert len(dataset) == steps
         assert [len(dataset[step][1]) for step in range(steps)] == [size] * steps
@@ -99,7 +98,7 @@ class TestShuffled:
             assert labels.dtype == np.float32
             assert labels[:, 0].tolist() == LABELS[rows_in(dataset[step])].tolist()
 
-    def test_gives_images_alone_where_there_is_no_augmentation(self):
+    def test_gives_only_images_without_augmentation(self):
         images, _ = shuffled()[0]
         assert (images.dtype, images.shape) == (np.uint8, (5, 6, 6, 1))
 
@@ -112,7 +111,7 @@ class TestShuffled:
         (_, next_batch), _ = shuffled(AUGMENTATION)[1]
         assert not np.any(next_batch[:, :2] == transforms[:, :2])
 
-    def test_takes_a_new_order_each_epoch_and_comes_back_to_the_old_one(self):
+    def test_each_epoch_has_an_order_of_its_own_and_can_be_repeated(self):
         dataset = shuffled(AUGMENTATION)
         first, maps = order_of(dataset), dataset.matrices(0, 5)
         dataset.start_epoch(1)
@@ -134,7 +133,7 @@ class TestShuffled:
         order_of(dataset)
         assert drawn == [(0, "order", "train", 0), (0, "order", "train", 7)]
 
-    def test_gives_the_same_whatever_order_it_is_asked_in(self):
+    def test_batches_do_not_depend_on_the_order_of_access(self):
         forwards, backwards = shuffled(AUGMENTATION), shuffled(AUGMENTATION)
         wanted = [forwards[step] for step in range(3)]
         for step in (2, 0, 1, 1):
@@ -146,7 +145,7 @@ class TestShuffled:
     @pytest.mark.parametrize(
         "change", [{"seed": 1}, {"phase": "finetune"}], ids=["another seed", "another phase"]
     )
-    def test_takes_another_order_for(self, change):
+    def test_has_another_order_for(self, change):
         assert order_of(shuffled(**change)) != order_of(shuffled())
 
     def test_refuses_fewer_images_than_a_batch(self):
@@ -154,11 +153,11 @@ class TestShuffled:
             shuffled(size=18)
 
     @pytest.mark.parametrize("steps", [1, 2, 3])
-    def test_of_fewer_steps_is_the_beginning_of_the_epoch(self, steps):
+    def test_with_fewer_steps_gives_the_start_of_the_epoch(self, steps):
         assert len(shuffled(steps=steps)) == steps
         assert order_of(shuffled(steps=steps)) == order_of(shuffled())[: 5 * steps]
 
-    def test_of_fewer_steps_sees_every_image_in_time(self):
+    def test_with_fewer_steps_uses_every_image_in_time(self):
         seen = {row for epoch in range(40) for row in order_of(shuffled(steps=1, epoch=epoch))}
         assert seen == set(TRAIN.tolist())
 
@@ -173,7 +172,7 @@ class TestShuffled:
 
 
 class TestPerturbations:
-    def test_is_an_images_whatever_row_it_stands_in(self):
+    def test_belongs_to_the_image_and_not_to_its_row(self):
         turned = batches.perturbations(PERTURBATION, IMAGES, INDEX[::-1].reset_index(drop=True), 0)
         for of_all, of_all_turned in zip(PERTURBATIONS, turned, strict=True):
             np.testing.assert_array_equal(of_all_turned[::-1], of_all)
@@ -188,7 +187,7 @@ class TestPerturbations:
             pytest.param(shuffled(perturbations=PERTURBATIONS), id="shuffled"),
         ],
     )
-    def test_goes_with_its_image(self, dataset):
+    def test_is_given_with_its_image(self, dataset):
         """The images stay as they are: the model perturbs them."""
         for step in range(len(dataset)):
             (images, transforms), labels = dataset[step]
@@ -204,7 +203,7 @@ class TestPerturbations:
             dataset = shuffled(perturbations=PERTURBATIONS, epoch=epoch)
             for row, transform in zip(rows_in(dataset[0]), dataset[0][0][1], strict=True):
                 assert by_row.setdefault(row, transform.tolist()) == transform.tolist()
-        assert len(by_row) < 15  # some rows have been seen twice
+        assert len(by_row) < 15  # some rows were in two epochs
 
     def test_comes_before_the_augmentation(self):
         """Perturbed, then augmented: in one interpolation by the batch, in two by this test."""
@@ -242,38 +241,6 @@ class TestPerturbations:
         )
 
 
-class TestOpenCache:
-    @pytest.fixture
-    def cache(self, tmp_path):
-        """tensors/6, whose ids and patients would be numbers if they were let."""
-        folder = tmp_path / "6"
-        folder.mkdir()
-        np.save(folder / "images.npy", IMAGES)
-        index = pd.DataFrame({"id": [f"{row:03d}" for row in range(COUNT)], "label": LABELS})
-        index["split"], index["patient"] = "train", "007"
-        index.to_csv(folder / "index.csv", index=False)
-        return folder
-
-    def test_gives_images_and_the_index_row_by_row(self, cache):
-        images, index = open_cache(cache)
-        assert isinstance(images, np.memmap)
-        np.testing.assert_array_equal(images, IMAGES)
-        assert index["label"].tolist() == LABELS.tolist()
-        assert index["id"][7] == "007"
-        assert index["patient"][0] == "007"
-
-    @pytest.mark.parametrize("name", ["images.npy", "index.csv"])
-    def test_says_what_is_missing_and_how_to_make_it(self, cache, name):
-        (cache / name).unlink()
-        with pytest.raises(InputError, match=f"{name} is missing: run `dvc repro preprocess@6`"):
-            open_cache(cache)
-
-    def test_refuses_files_that_do_not_belong_together(self, cache):
-        np.save(cache / "images.npy", IMAGES[1:])
-        with pytest.raises(InputError, match=r"has 22 X-rays, index.csv 23 rows: run"):
-            open_cache(cache)
-
-
 class TestPredict:
     """The model returns the grey value of each image, and so its row."""
 
@@ -309,13 +276,13 @@ class TestPredict:
         np.testing.assert_allclose(given, np.asarray(moved)[:, 3, 3], atol=1e-4)
         assert not np.allclose(given[:, 0], TRAIN)
 
-    def test_takes_the_memory_of_the_result_and_one_batch(self):
+    def test_needs_the_memory_of_the_result_and_one_batch(self):
         images = np.zeros((64, 6, 6), "uint8")
         image = keras.Input((6, 6, 1), dtype="uint8")
         wide = keras.layers.UpSampling2D(64)(keras.layers.Rescaling(1.0)(image))
         model = keras.Model(image, wide)
         result = 64 * 384 * 384 * 4
-        batches.predict(model, images, np.arange(4), 4)  # what TensorFlow allocates once
+        batches.predict(model, images, np.arange(4), 4)  # TensorFlow's one-time allocations
         tracemalloc.start()
         batches.predict(model, images, np.arange(64), 4)
         _, peak = tracemalloc.get_traced_memory()

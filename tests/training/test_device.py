@@ -93,7 +93,7 @@ def test_without_a_gpu_require_gpu_refuses_and_says_how_to_go_on(no_gpu, precisi
         device.policy(settings(precision, require_gpu=True), device.find())
 
 
-def test_with_a_gpu_require_gpu_is_content(gpus):
+def test_with_a_gpu_require_gpu_is_satisfied(gpus):
     gpus(H100_GPU)
     assert device.policy(settings(require_gpu=True), device.find()) == "mixed_bfloat16"
 

@@ -8,7 +8,7 @@ import pytest
 from cxr import params
 from cxr.training import features, fit
 from tests.small import phase
-from tests.trained import of, train
+from tests.trained import plain, train
 
 
 class TestFrozenFeatures:
@@ -22,7 +22,7 @@ class TestFrozenFeatures:
         with caplog.at_level(logging.INFO, logger="cxr"):
             settings = {"epochs": 2, "steps_per_epoch": 3} | changes
             block = phase(params.Blocks(blocks=(2,)), rate=0.01, restore="val_loss", **settings)
-            return train(of("sigmoid", phases={"train": block}))
+            return train(plain("sigmoid", phases={"train": block}))
 
     @pytest.mark.parametrize("data", ["clean", "perturbed"])
     def test_are_computed_once_and_change_no_result(self, data, caplog, monkeypatch):
@@ -37,7 +37,7 @@ class TestFrozenFeatures:
         for one, other in zip(once.model.get_weights(), each_time.model.get_weights(), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
-    def test_may_take_all_memory_up_to_the_limit(self, caplog, monkeypatch):
+    def test_may_use_memory_up_to_the_limit(self, caplog, monkeypatch):
         monkeypatch.setattr(features, "LIMIT", self.PEAK)
         self.trained(caplog, epochs=1)
         assert "computing" in caplog.text

@@ -14,6 +14,7 @@ from cxr.models import backbones, network, store
 from cxr.training import batches, fit
 from tests.small import (
     AUGMENTATION,
+    PERTURBATION,
     SIZE,
     TINY,
     head,
@@ -21,7 +22,7 @@ from tests.small import (
     system,
     xrays,
 )
-from tests.trained import IMAGES, METRICS, STILL, evaluated, of, train, val_loss
+from tests.trained import IMAGES, METRICS, STILL, evaluated, plain, train, val_loss
 
 TWO_PHASES = system(
     phases={
@@ -33,8 +34,8 @@ TWO_PHASES = system(
 
 @pytest.fixture(scope="module")
 def two_phases():
-    """TWO_PHASES trained once, what on_epoch heard, and what Shuffled was asked for."""
-    heard, asked = [], []
+    """TWO_PHASES trained once, the calls of on_epoch, and the batches taken from Shuffled."""
+    reported, asked = [], []
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(backbones.BACKBONES, "tiny", TINY)
         real = batches.Shuffled.__getitem__
@@ -44,12 +45,12 @@ def two_phases():
             return real(self, step)
 
         patch.setattr(batches.Shuffled, "__getitem__", listen)
-        trained = train(TWO_PHASES, on_epoch=lambda n, metrics: heard.append((n, dict(metrics))))
-    return trained, heard, asked
+        trained = train(TWO_PHASES, on_epoch=lambda n, metrics: reported.append((n, dict(metrics))))
+    return trained, reported, asked
 
 
 class TestTwoPhases:
-    def test_history_has_a_row_an_epoch_numbered_through(self, two_phases):
+    def test_history_has_a_row_for_each_epoch_numbered_across_phases(self, two_phases):
         history = two_phases[0].history
         assert list(history.columns[:3]) == ["epoch", "phase", "learning_rate"]
         assert set(history.columns[3:]) == {*METRICS, *[f"val_{metric}" for metric in METRICS]}
@@ -58,20 +59,20 @@ class TestTwoPhases:
         assert history["learning_rate"].tolist() == [1e-2] * 2 + [1e-3] * 3
         assert np.isfinite(history.drop(columns="phase").to_numpy()).all()
 
-    def test_each_epoch_is_told_as_it_ends(self, two_phases):
-        trained, heard, _ = two_phases
-        assert [number for number, _ in heard] == [1, 2, 3, 4, 5]
+    def test_each_epoch_is_reported_as_it_ends(self, two_phases):
+        trained, reported, _ = two_phases
+        assert [number for number, _ in reported] == [1, 2, 3, 4, 5]
         rows = trained.history.drop(columns=["epoch", "phase", "learning_rate"]).to_dict("records")
-        assert [metrics for _, metrics in heard] == rows
+        assert [metrics for _, metrics in reported] == rows
 
     def test_each_batch_is_drawn_once_for_its_phase_epoch_and_step(self, two_phases):
-        # Before the first epoch Keras looks at two batches to learn their shapes: epoch 0.
-        looks = 2
+        # Before the first epoch Keras takes two batches to learn their shapes: epoch 0.
+        first = 2
         assert two_phases[2] == [
             asked
             for name, epochs, steps in (("head", 2, 3), ("finetune", 3, 4))
             for asked in [
-                *[(name, 0, step) for step in range(looks)],
+                *[(name, 0, step) for step in range(first)],
                 *[(name, epoch, step) for epoch in range(1, epochs + 1) for step in range(steps)],
             ]
         ]
@@ -117,7 +118,7 @@ class TestTwoPhases:
         assert 0 < sum(training["seconds_per_epoch"]) <= training["seconds"] + 0.1
         assert training["policy"] == "float32"
 
-    def test_each_phase_moves_only_what_it_trains_and_starts_from_the_one_before(self, two_phases):
+    def test_each_phase_changes_only_its_own_layers_and_continues_the_one_before(self, two_phases):
         keras.utils.set_random_seed(seeding.derive(0, "keras"))  # as train does it
         fresh, trained = network.build(TWO_PHASES), two_phases[0]
         assert list(trained.weights) == ["head", "finetune"]
@@ -140,7 +141,7 @@ class TestTwoPhases:
         model.set_weights(trained.weights["head"])
         assert val_loss(model) == pytest.approx(trained.history["val_loss"][1], rel=1e-4)
 
-    def test_its_folder_is_written_whole(self, two_phases, tmp_path):
+    def test_save_writes_the_whole_folder(self, two_phases, tmp_path):
         trained = two_phases[0]
         fit.save(trained, tmp_path, freeze_blocks=4)
         assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -194,29 +195,10 @@ class TestRepeated:
 
 
 class TestClassWeights:
-    @pytest.mark.parametrize(
-        ("labels", "weights"),
-        [
-            pytest.param([0, 1, 1, 1], {0: 2.0, 1: 2 / 3}, id="one to three"),
-            pytest.param([1, 0], {0: 1.0, 1: 1.0}, id="even"),
-            # RECIPES 1: 1,283 and 3,473.
-            pytest.param(
-                [0] * 1283 + [1] * 3473, {0: 4756 / 2566, 1: 4756 / 6946}, id="the article's"
-            ),
-        ],
-    )
-    def test_are_total_over_twice_the_count(self, labels, weights):
-        assert fit._class_weights(np.array(labels)) == weights
-
-    @pytest.mark.parametrize("label", [0, 1])
-    def test_need_both_classes(self, label):
-        with pytest.raises(InputError, match=f"no {params.CLASSES[1 - label]} image to train on"):
-            fit._class_weights(np.full(3, label))
-
     @pytest.mark.parametrize("rule", ["balanced", None])
-    def test_weigh_the_loss(self, rule):
-        # One whole batch, no dropout, no augmentation, and a rate that moves nothing.
-        settings = of(
+    def test_weight_the_loss(self, rule):
+        # One whole batch, no dropout, no augmentation, and a rate that changes nothing.
+        settings = plain(
             "sigmoid",
             batch_size=19,
             class_weights=rule,
@@ -235,14 +217,14 @@ class TestClassWeights:
 
 class TestOneEpoch:
     @pytest.mark.parametrize("data", ["clean", "perturbed"])
-    def test_validation_sees_whole_images_though_training_augments(self, data):
+    def test_validation_images_are_not_augmented(self, data):
         phases = {"train": phase(data=data)}
         trained = train(system(augmentation=AUGMENTATION, phases=phases))
         expected = evaluated(trained.model, "val", data)["loss"].mean()
         assert trained.history["val_loss"][0] == pytest.approx(expected, rel=1e-4)
 
     def test_it_learns(self):
-        settings = of(
+        settings = plain(
             "sigmoid",
             head=head(pool="flatten"),
             phases={"train": phase("all", rate=0.02, epochs=12)},
@@ -252,8 +234,7 @@ class TestOneEpoch:
         assert history["auc"].iloc[-1] > 0.95
 
     def test_bfloat16_keeps_float32_weights(self):
-        half = params.Training(precision="bfloat16", require_gpu=False)
-        trained = train(system(), precision=half)
+        trained = train(system(), policy="mixed_bfloat16")
         assert trained.training["policy"] == "mixed_bfloat16"
         assert {weight.dtype for weight in trained.model.weights} == {"float32"}
         assert keras.config.dtype_policy().name == "float32"
@@ -261,18 +242,20 @@ class TestOneEpoch:
 
 
 class TestRefused:
+    @pytest.mark.parametrize(("counts", "missing"), [((0, 8), "NORMAL"), ((8, 0), "PNEUMONIA")])
+    def test_a_training_set_of_one_class(self, counts, missing):
+        images, index = xrays({"train": counts, "val": (1, 1)})
+        with pytest.raises(InputError, match=f"no {missing} image to train on"):
+            fit.train(
+                system(), images, index, None, "float32", PERTURBATION, 64, 0, lambda *_: None
+            )
+
     def test_images_of_another_size(self):
         images, _ = xrays({"train": (1, 1)}, SIZE + 1)
         with pytest.raises(
             InputError, match=r"image_size is 16, but the cached X-rays are 17 x 17"
         ):
             train(system(), images=images)
-
-    def test_a_cpu_where_a_gpu_is_required(self, monkeypatch):
-        monkeypatch.setattr(keras.distribution, "list_devices", lambda kind=None: [])
-        required = params.Training(precision="auto", require_gpu=True)
-        with pytest.raises(InputError, match="sees no GPU"):
-            train(system(), precision=required)
 
     def test_a_batch_larger_than_the_training_set(self):
         with pytest.raises(InputError, match="batch_size is 20, but there are only 19"):

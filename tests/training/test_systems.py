@@ -20,13 +20,12 @@ from tests.small import PERTURBATION, xrays
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEMS = params.load(ROOT / "params.yaml").systems
 BACKEND = keras.backend.backend()
-CPU = params.Training(precision="float32", require_gpu=False)
 
 # The layers that each phase may change, from the published descriptions.
 EVERY = ".*"
 HEAD = "head_.*"
 VGG16_BLOCK_5 = "block5_conv[123]"
-# Layer 99 is block_11_expand's batch norm. Batch norms keep their moving statistics, and all else.
+# Layer 99 is block_11_expand's batch norm. Batch norms stay frozen.
 MOBILENET_FROM_100 = "block_11_(depthwise|project)|block_1[2-6]_(expand|depthwise|project)|Conv_1"
 MAY_CHANGE = {
     "vgg16_transfer": {"train": f"{VGG16_BLOCK_5}|{HEAD}"},
@@ -77,7 +76,7 @@ def pretrained(system: params.System) -> weights.Arrays | None:
 
 
 def by_layer(model: keras.Model, arrays: list[np.ndarray]) -> dict[str, list[np.ndarray]]:
-    """Sort what ``get_weights`` gave by the names of the layers."""
+    """Group the arrays of ``get_weights`` by layer."""
     left = iter(arrays)
     return {layer.name: [next(left) for _ in layer.weights] for layer in model.layers}
 
@@ -87,7 +86,9 @@ def test_each_phase_changes_only_what_it_trains_and_loading_restores_it(name, tm
     system = small(name)
     initial = pretrained(system)
     images, index = xrays({"train": (1, 3), "val": (1, 1)}, system.image_size)
-    trained = fit.train(system, images, index, initial, CPU, PERTURBATION, 64, 0, lambda *_: None)
+    trained = fit.train(
+        system, images, index, initial, "float32", PERTURBATION, 64, 0, lambda *_: None
+    )
     keras.utils.set_random_seed(seeding.derive(0, "keras"))  # as train does it
     after = [network.build(system, initial).get_weights(), *trained.weights.values()]
     assert list(trained.weights) == list(system.phases)

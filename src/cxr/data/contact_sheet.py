@@ -5,7 +5,7 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from cxr.data import image
-from cxr.params import CLASSES, SPLITS
+from cxr.labels import CLASSES, SPLITS
 
 SIDE = 160  # side of an X-ray in pixels
 GAP = 8  # pixels between X-rays

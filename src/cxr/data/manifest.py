@@ -10,7 +10,7 @@ import pandas as pd
 from cxr import files
 from cxr.data import archive, image, patient, threads
 from cxr.errors import InputError
-from cxr.params import CLASSES
+from cxr.labels import CLASSES
 
 COLUMNS = (
     "id", "path", "label", "patient", "patient_known", "subtype", "width", "height", "mode",

@@ -17,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 from cxr import files
 from cxr.data import archive
 from cxr.errors import InputError
-from cxr.params import CLASSES
+from cxr.labels import CLASSES
 
 RETRIES = 3
 CACHE_VARIABLE = "CXR_CACHE"  # environment variable: the folder of cached downloads

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from cxr import params, seeding
 from cxr.errors import InputError
-from cxr.params import CLASSES, SPLITS
+from cxr.labels import CLASSES, SPLITS
 
 MIXED = -1  # in place of a label: a group that holds images of both classes
 

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import files, params
+from cxr import files
 from cxr.evaluation import intervals, metrics
 from cxr.evaluation.predictions import Predictions
+from cxr.labels import CLASSES
 
 
 def evaluate(predictions: Predictions, threshold: float, seed: int) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def write(predictions: Predictions, result: dict[str, Any], folder: Path) -> Non
     images = predictions.images.drop(columns="patient")
     test = images[images["split"] == "test"]
     labels, probabilities = test["label"].to_numpy(), test["probability"].to_numpy()
-    names, predicted = np.array(params.CLASSES), probabilities >= result["threshold"]
+    names, predicted = np.array(CLASSES), probabilities >= result["threshold"]
     tables = {
         "predictions.csv": images,
         "phases.csv": predictions.phases.drop(columns="patient"),

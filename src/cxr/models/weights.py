@@ -24,9 +24,9 @@ def resolve(system: params.System, folder: Path) -> dict[str, Any]:
     """Write a system's initial weights to ``folder``, where training reads them.
 
     Args:
-        system: its ``weights`` is ``imagenet``, a path to a Keras weights file, or None.
-        folder: gets ``weights.json`` and, except for random weights,
-            ``initial/backbone.weights.h5``.
+        system: its ``weights`` is ``imagenet`` or a path to a Keras weights file. For random
+            weights call :func:`cxr.models.origin.write`, which does not import Keras.
+        folder: gets ``weights.json`` and ``initial/backbone.weights.h5``.
 
     Returns:
         The content of ``weights.json``; see :mod:`cxr.models.origin`.
@@ -37,7 +37,8 @@ def resolve(system: params.System, folder: Path) -> dict[str, Any]:
     """
     backbone = backbones.get(system)
     if system.weights is None:
-        return origin.write(folder, system.backbone, None, None)
+        message = f"{system.backbone} starts from random weights: there is nothing to resolve"
+        raise ValueError(message)
     name = system.weights
     with files.replacing(folder / FILE) as temporary:
         if system.weights == "imagenet":

@@ -77,7 +77,7 @@ def _answer(controlled: Sequence[Pair]) -> tuple[str, str]:
         if len(controlled) > 1:
             rest += f" in all {len(controlled)} controlled comparisons"
     if any(pair.control.at_chance for pair in controlled):
-        word += f", but {'the' if len(controlled) == 1 else 'a'} control learned nothing"
+        rest += f", but {'the' if len(controlled) == 1 else 'a'} control learned nothing"
     return outcome, f"{word}: {rest}."
 
 

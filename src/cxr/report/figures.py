@@ -17,8 +17,9 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay
 
-from cxr import files, params
+from cxr import files
 from cxr.evaluation import metrics
+from cxr.labels import CLASSES
 from cxr.report import learning, style
 from cxr.report.style import COLOURS, DARK, INK, MUTED, PAPER
 
@@ -219,7 +220,7 @@ def _matrix(axes: Axes, system: Tested) -> None:
     cells = np.array([[counts["tn"], counts["fp"]], [counts["fn"], counts["tp"]]])
     shares = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
     colours = [to_rgba(system.colour, alpha) for alpha in (0.05, 0.45)]  # on any background
-    display = ConfusionMatrixDisplay(shares, display_labels=params.CLASSES).plot(
+    display = ConfusionMatrixDisplay(shares, display_labels=CLASSES).plot(
         ax=axes, colorbar=False, text_kw={"color": INK}, im_kw={"vmin": 0, "vmax": 1},
         cmap=LinearSegmentedColormap.from_list("share", colours),
     )  # fmt: skip

@@ -8,7 +8,8 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from cxr import files, params
+from cxr import files
+from cxr.labels import SPLITS
 from cxr.report import figures, learning, style, wording
 from cxr.report.answer import WORDS, Verdict, verdict
 from cxr.report.checks import checks
@@ -51,7 +52,7 @@ def page(results: Sequence[Result], shared: Context, answer: Verdict, phases: Ph
         variable_of=style.VARIABLES,
         metrics=METRICS,
         counts=COUNTS,
-        splits=params.SPLITS,
+        splits=SPLITS,
         settings={result.name: wording.settings(result) for result in results},
     )
 

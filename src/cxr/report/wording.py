@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from cxr import params
+from cxr.labels import CLASSES
 from cxr.report.results import Result
 
 DASH = "\N{EN DASH}"  # for a missing figure
@@ -27,7 +27,7 @@ def settings(result: Result) -> dict[str, str]:
         for split, counts in result.record["images"].items()
     ]
     balance = result.record["class_weights"] or {}
-    factors = zip(params.CLASSES, balance.values(), strict=False)
+    factors = zip(CLASSES, balance.values(), strict=False)
     return {
         "Backbone": weights["backbone"],
         "Initial weights": result.start

@@ -13,8 +13,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from cxr import files, params
+from cxr import files
 from cxr.errors import InputError
+from cxr.labels import SPLITS
 from cxr.tracking.provenance import NAME
 
 WEIGHTS = "model.weights.h5"
@@ -210,7 +211,7 @@ def _evaluate(folder: Path, provenance: Mapping[str, Any]) -> Record:
     return _record(
         folder, provenance,
         parameters={"evaluate": own.pop("evaluate") | own},
-        metrics={k: figures[k] for k in (*params.SPLITS, "perturbed", "phases")},
+        metrics={k: figures[k] for k in (*SPLITS, "perturbed", "phases")},
         artifacts=_names(folder),
         prefix="evaluate.",
         weights=weights,

@@ -13,8 +13,9 @@ import pandas as pd
 
 from cxr import augment, files, params, seeding
 from cxr.errors import InputError
+from cxr.labels import CLASSES
 from cxr.models import freezing, network, store, weights
-from cxr.training import batches, callbacks, device, features, losses
+from cxr.training import batches, callbacks, features, losses
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def train(
     images: np.ndarray,
     index: pd.DataFrame,
     initial: weights.Arrays | None,
-    settings: params.Training,
+    policy: str,
     perturbation: params.Perturbation,
     inference_batch_size: int,
     seed: int,
@@ -61,7 +62,7 @@ def train(
         images: uint8 [n, size, size].
         index: ``id``, ``label`` and ``split`` of each image.
         initial: the backbone's weights; None for random weights.
-        settings: precision, and whether a GPU is required.
+        policy: Keras dtype policy; see :func:`cxr.training.device.policy`.
         perturbation: ranges for the phases that train on perturbed images.
         inference_batch_size: images per batch of validation and of frozen features.
         seed: ``seed`` of params.yaml.
@@ -69,13 +70,9 @@ def train(
 
     Raises:
         InputError: the images have another size, or are too few for a batch; balanced class weights
-            lack a class; a GPU is required and missing; or the loss is no longer finite.
+            lack a class; or the loss is no longer finite.
     """
     _check_size(images, system)
-    hardware = device.find()
-    policy = device.policy(settings, hardware)
-    log.info("training on %s (%s), %s", hardware.name, keras.backend.backend(), policy)
-
     keras.utils.set_random_seed(seeding.derive(seed, "keras"))
     model = network.build(system, initial, policy)
     architecture = network.architecture(model)
@@ -238,7 +235,7 @@ def _check_size(images: np.ndarray, system: params.System) -> None:
 
 
 def _counts(labels: np.ndarray) -> dict[str, int]:
-    return dict(zip(params.CLASSES, np.bincount(labels, minlength=2).tolist(), strict=True))
+    return dict(zip(CLASSES, np.bincount(labels, minlength=2).tolist(), strict=True))
 
 
 def _class_weights(labels: np.ndarray) -> dict[int, float]:
@@ -246,7 +243,7 @@ def _class_weights(labels: np.ndarray) -> dict[int, float]:
     counts = np.bincount(labels, minlength=2)
     if not counts.all():
         message = (
-            f"there is no {params.CLASSES[counts.argmin()]} image to train on: class_weights needs "
+            f"there is no {CLASSES[counts.argmin()]} image to train on: class_weights needs "
             "both classes; add some to train, or set class_weights to null"
         )
         raise InputError(message)
