@@ -32,6 +32,7 @@ def work(settings: params.Params, system: str, freeze_blocks: int | None, pertur
     inputs = [tensors / "images.npy", tensors / "index.csv"]
     inputs += [WEIGHTS / system / name for name in (origin.NAME, origin.FOLDER)]
     started = provenance.start("train", settings, used, inputs, system)
+    keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
     hardware = device.find()
     policy = device.policy(settings.training, hardware)
     log.info("training on %s (%s), %s", hardware.name, keras.backend.backend(), policy)

@@ -23,8 +23,11 @@ def work(settings: params.Params, system: str) -> None:
         provenance.finish(started, folder)
         return  # there is nothing to log, and MLflow and Keras take seconds to import
 
+    import keras
+
     from cxr.models import weights
 
+    keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
     weights.resolve(chosen, folder)
     finish(started, folder)
 

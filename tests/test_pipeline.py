@@ -55,10 +55,15 @@ class Clone:
 
     root: Path
 
+    @property
+    def keras(self) -> Path:
+        """Return the folder of Keras's settings, which are not what the networks expect."""
+        return self.root.parent / "keras"
+
     def call(self, *command: str, fails: bool = False, **env: str) -> str:
         """Run a command in the clone and return its output."""
         done = subprocess.run(
-            command, cwd=self.root, env=environment(**env),
+            command, cwd=self.root, env=environment(KERAS_HOME=str(self.keras), **env),
             capture_output=True, encoding="utf-8", check=False,
         )  # fmt: skip
         said = done.stdout + done.stderr
@@ -136,6 +141,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
             shutil.copyfile(ROOT / name, root / name)
     leave_out_systems(root)
     made = Clone(root)
+    made.keras.mkdir()
+    (made.keras / "keras.json").write_text('{"image_data_format": "channels_first"}')
     phantom.write_archive(root / "tiny.zip", seed=1, images=40, size_range=(40, 64))
     backbone, image = backbones.BACKBONES["cnn"], keras.Input((SIZES["cnn"], SIZES["cnn"], 3))
     keras.Model(image, backbone.apply(image)).save_weights(root / "cnn.weights.h5")

@@ -1,5 +1,6 @@
 """The demo: its settings as overrides, the stages it runs, and the weights it starts from."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -191,6 +192,7 @@ class TestStderr:
         )
         done = subprocess.run(
             [sys.executable, "-c", code],
-            cwd=ROOT, env={"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}, capture_output=True, text=True,
+            cwd=ROOT, env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"},
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.stderr.splitlines() == ["error: bad weights", "after"]

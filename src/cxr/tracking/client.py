@@ -181,7 +181,7 @@ def _alone() -> Iterator[None]:
     if not uri().startswith("sqlite:///"):
         yield
         return
-    with Path(uri().removeprefix("sqlite:///") + "-lock").open("w") as lock:
+    with Path(uri().removeprefix("sqlite:///") + "-lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
         yield
 
