@@ -29,8 +29,7 @@ def work(settings: params.Params, system: str, freeze_blocks: int | None, pertur
     used = provenance.chosen(settings, *keys)
     if freeze_blocks is not None:
         used["freeze_blocks"] = freeze_blocks
-    inputs = [tensors / "images.npy", tensors / "index.csv"]
-    inputs += [WEIGHTS / system / name for name in (origin.NAME, origin.FOLDER)]
+    inputs = [tensors / "images.npy", tensors / "index.csv", WEIGHTS / system / origin.FOLDER]
     started = provenance.start("train", settings, used, inputs, system)
     keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
     hardware = device.find()

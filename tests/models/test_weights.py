@@ -94,20 +94,20 @@ class TestAFile:
         assert_same(initial, weights_of(source))
         built = network.build(system(), initial)
         assert_same({name: weights_of(built)[name] for name in initial}, weights_of(source))
-        assert note == json.loads((folder / "weights.json").read_text())
+        assert note == json.loads((folder / origin.NAME).read_text())
         assert (note["backbone"], note["weights"]) == ("tiny", name)
         assert (folder / weights.FILE).read_bytes() == path.read_bytes()
 
     def test_is_noted_without_its_path(self, source, folder, tmp_path):
         path = write_keras3(tmp_path / "mine.weights.h5", source)
         weights.resolve(system(weights=str(path)), folder)
-        assert str(tmp_path) not in (folder / "weights.json").read_text()
+        assert str(tmp_path) not in (folder / origin.NAME).read_text()
 
     def test_gives_the_same_folder_each_time(self, source, tmp_path):
         path = write_keras3(tmp_path / "mine.weights.h5", source)
         for name in ("one", "two"):
             weights.resolve(system(weights=str(path)), tmp_path / name)
-        for name in ("weights.json", weights.FILE):
+        for name in (origin.NAME, weights.FILE):
             assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
     # Keras 3 numbers the groups conv2d, conv2d_1, ..., conv2d_10, and HDF5 sorts them as text.
@@ -261,11 +261,10 @@ class TestRefused:
 
 
 class TestNoWeights:
-    def test_leave_only_a_note(self, folder):
+    def test_leave_only_the_record(self, folder):
         note = origin.write(folder, "tiny", None, None)
         assert note == {"backbone": "tiny", "weights": None, "sha256": None}
-        assert list(contents(folder)) == ["weights.json"]
-        assert (folder / "initial").is_dir()  # an output that DVC tracks, empty
+        assert list(contents(folder)) == [origin.NAME]
         assert weights.initial(folder) is None
 
     def test_are_random_even_where_a_file_was_before(self, source, folder, tmp_path):
@@ -286,7 +285,7 @@ class TestImageNet:
         note = weights.resolve(system(weights="imagenet"), folder)
         assert note["weights"] == "imagenet"
         assert_same(weights.initial(folder), weights_of(source))
-        assert sorted(contents(folder)) == ["initial/backbone.weights.h5", "weights.json"]
+        assert sorted(contents(folder)) == [weights.FILE, origin.NAME]
 
     def test_without_a_network_gives_instructions(self, folder, monkeypatch):
         def fail():

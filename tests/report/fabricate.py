@@ -269,7 +269,7 @@ def write_model(root: Path, name: str, weights: str | None, phases: Mapping[str,
     files.write_csv(folder / "history.csv", history)
     digest = "ef" * 32 if weights else None
     note = {"backbone": "vgg16", "weights": weights, "sha256": digest}
-    files.write_json(root / "weights" / name / "weights.json", note)
+    files.write_json(root / "weights" / name / "initial" / "weights.json", note)
 
 
 def write_evaluation(

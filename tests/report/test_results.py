@@ -41,7 +41,7 @@ class TestFiles:
             "models/vgg16_transfer/train.json",
             "models/vgg16_transfer/provenance.json",
             "models/vgg16_transfer/history.csv",
-            "weights/vgg16_transfer/weights.json",
+            "weights/vgg16_transfer/initial/weights.json",
             "evaluations/vgg16_transfer/metrics.json",
             "evaluations/vgg16_transfer/roc.csv",
             "evaluations/vgg16_transfer/phases.csv",

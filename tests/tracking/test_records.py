@@ -98,7 +98,7 @@ def test_random_weights_have_no_record(project, sha256, logged):
 
     started = provenance.start("weights", project.settings, {}, [], "vgg")
     note = {"backbone": "vgg16", "weights": sha256 and "imagenet", "sha256": sha256}
-    files.write_json("weights/vgg/weights.json", note)
+    files.write_json("weights/vgg/initial/weights.json", note)
     provenance.finish(started, Path("weights/vgg"))
     assert (records.of(Path("weights/vgg")) is not None) == logged
 

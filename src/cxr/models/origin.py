@@ -6,8 +6,8 @@ from typing import Any
 from cxr import files
 from cxr.errors import InputError
 
-NAME = "weights.json"
-FOLDER = "initial"  # of the weights file; empty for random weights, because DVC expects the folder
+FOLDER = "initial"  # in weights/<system>; training depends on it as a whole
+NAME = f"{FOLDER}/weights.json"
 
 
 def write(folder: Path, backbone: str, weights: str | None, sha256: str | None) -> dict[str, Any]:
@@ -19,7 +19,6 @@ def write(folder: Path, backbone: str, weights: str | None, sha256: str | None) 
         weights: ``imagenet``, the name of a file, or None for random weights.
         sha256: of the file that training reads; None for random weights.
     """
-    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     record = {"backbone": backbone, "weights": weights, "sha256": sha256}
     files.write_json(folder / NAME, record)
     return record

@@ -26,7 +26,7 @@ def resolve(system: params.System, folder: Path) -> dict[str, Any]:
     Args:
         system: its ``weights`` is ``imagenet`` or a path to a Keras weights file. For random
             weights call :func:`cxr.models.origin.write`, which does not import Keras.
-        folder: gets ``weights.json`` and ``initial/backbone.weights.h5``.
+        folder: gets ``initial/weights.json`` and ``initial/backbone.weights.h5``.
 
     Returns:
         The content of ``weights.json``; see :mod:`cxr.models.origin`.

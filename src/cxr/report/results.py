@@ -140,7 +140,7 @@ def collect(
             Result(
                 name=name,
                 colour=colour,
-                weights=files.read_json(weights / name / "weights.json"),
+                weights=files.read_json(weights / name / "initial" / "weights.json"),
                 record=files.read_json(model / "train.json"),
                 provenance=files.read_json(model / "provenance.json"),
                 history=files.read_csv(model / "history.csv"),

@@ -153,13 +153,13 @@ def _preprocess(folder: Path, provenance: Mapping[str, Any]) -> Record:
 
 
 def _weights(folder: Path, provenance: Mapping[str, Any]) -> Record | None:
-    about = files.read_json(folder / "weights.json")
+    about = files.read_json(folder / "initial" / "weights.json")
     if about["sha256"] is None:
         return None
     return _record(
         folder, provenance,
         parameters={"backbone": about["backbone"], "weights": about["weights"]},
-        artifacts=["weights.json"],
+        artifacts=["initial/weights.json"],
         extra={"weights.sha256": about["sha256"]},
     )  # fmt: skip
 
