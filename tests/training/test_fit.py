@@ -268,6 +268,14 @@ class TestRefused:
 
 
 @pytest.mark.parametrize(
+    ("weights", "recorded"),
+    [("/home/me/vgg.weights.h5", "vgg.weights.h5"), ("imagenet", "imagenet"), (None, None)],
+)
+def test_the_record_names_the_weights_without_a_path(weights, recorded):
+    assert train(system(weights=weights)).record["system"]["weights"] == recorded
+
+
+@pytest.mark.parametrize(
     ("data", "expected"),
     [(["clean"], False), (["perturbed"], True), (["clean", "perturbed", "clean"], True)],
     ids=str,

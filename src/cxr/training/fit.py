@@ -113,8 +113,11 @@ def train(
         }
     seconds = time.perf_counter() - started
 
+    settings = system.model_dump(mode="json")
+    if system.weights is not None:
+        settings["weights"] = Path(system.weights).name  # no path of this machine in an output
     record = {
-        "system": system.model_dump(mode="json"),
+        "system": settings,
         "seed": seed,
         "perturbation": perturbation.model_dump(mode="json") if perturbs(system) else None,
         "images": {split: _counts(labels[rows[split]]) for split in rows},
