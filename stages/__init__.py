@@ -9,7 +9,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ def finish(
     started: provenance.Started,
     folder: Path,
     load: Callable[[Path], Any] | None = None,
+    earlier: Sequence[Path] = (),
     **more: Any,
 ) -> None:
     """Write provenance.json to a stage's folder, and log the stage in MLflow.
@@ -58,14 +59,14 @@ def finish(
         started: from :func:`cxr.tracking.provenance.start`.
         folder: the stage's own; all files in it are outputs.
         load: returns the Keras model of a folder; if None, no model is logged.
+        earlier: folders of earlier stages, whose runs are completed if MLflow lacks a part.
         more: see :func:`cxr.tracking.provenance.finish`.
     """
     provenance.finish(started, folder, **more)
-    from cxr.tracking import (
-        client,
-    )  # here, because the work does not need MLflow, which takes seconds
+    # Imported after the work, which does not need MLflow: that takes seconds to import.
+    from cxr.tracking import client
 
-    client.write(folder, load)
+    client.write(folder, *earlier, load=load)
 
 
 def add_system(arguments: argparse.ArgumentParser) -> Any:

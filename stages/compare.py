@@ -2,7 +2,7 @@
 
 import logging
 
-from cxr import params
+from cxr import models, params
 from cxr.report import page, results
 from cxr.tracking import provenance
 from stages import (
@@ -36,7 +36,9 @@ def work(settings: params.Params) -> None:
         settings, SPLITS / "manifest.csv", SPLITS / "summary.json", RAW / "source.json"
     )
     log.info("\n%s\n", page.write(collected, shared, REPORTS))
-    finish(started, REPORTS)
+    # DVC skips an evaluation if a new training gave the same weights. Without this, the run of that
+    # training would lack the test metrics.
+    finish(started, REPORTS, models.load, [EVALUATIONS / name for name in systems])
 
 
 if __name__ == "__main__":

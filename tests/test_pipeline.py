@@ -251,12 +251,18 @@ class TestReruns:
     def test_equal_outputs_of_a_forced_stage_rerun_no_training(self, clone):
         # Each writes a new provenance.json; the report, a leaf, reads that of the models.
         before = clone.provenance()["download"]["id"]
-        forced = clone.stages("repro", "--force", "--single-item", "download", "weights@cnn")
-        assert forced == {"download", "weights@cnn"}
+        names = {"download", "weights@cnn", "train@cnn"}
+        assert clone.stages("repro", "--force", "--single-item", *sorted(names)) == names
         assert clone.provenance()["download"]["id"] != before
         assert clone.stages("repro") == {"compare"}
         # Neither DVC's own files nor dvc.lock count as changed code.
         assert clone.provenance()["compare"]["git"]["changed"] == []
+        # The evaluation did not run again, but the new training's run has its metrics.
+        runs = clone.runs()
+        training = clone.provenance()["train@cnn"]["id"]
+        run = runs[runs["tags.cxr.train.id"] == training].iloc[0]
+        metrics = clone.json("evaluations/cnn/metrics.json")
+        assert run["metrics.test/auc"] == pytest.approx(metrics["test"]["auc"])
         clone.call("dvc", "exp", "apply", "first")
 
     def test_temporary_experiment_reruns_one_system_and_logs_to_the_root(self, clone):

@@ -70,16 +70,15 @@ MAX_METRICS, MAX_ENTRIES, MAX_VALUE = 1000, 100, 6000
 LoadModel = Callable[[Path], Any]
 
 
-def write(folder: Path, load: LoadModel | None = None) -> None:
-    """Log the stage that wrote a folder; a failure is a warning, never an error.
+def write(*folders: Path, load: LoadModel | None = None) -> None:
+    """Log the stages that wrote these folders; a failure is a warning, never an error.
 
     Args:
-        folder: for example ``models/vgg16_transfer``, with its provenance.json.
+        folders: for example ``models/vgg16_transfer``, each with its provenance.json.
         load: returns the Keras model of a folder; if None, no model is logged.
     """
-    with optional(str(folder)):
-        record = records.of(folder)
-        if record is not None:
+    with optional(", ".join(map(str, folders))):
+        for record in filter(None, map(records.of, folders)):
             send(record, load)
 
 
