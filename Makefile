@@ -66,7 +66,7 @@ sync: setup ## log the runs that MLflow lacks, from the outputs
 	cxr sync
 
 lock: setup ## update requirements.lock from pyproject.toml
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra team --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-emit-index-url --upgrade --quiet --output-file requirements.lock
 
 clean: ## remove the environment; data, results and MLflow's files stay
