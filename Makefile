@@ -14,7 +14,8 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: help setup demo test test-numerical lint format bench ui sync lock clean
+.PHONY: help setup demo test test-numerical lint format bench soak ui sync lock \
+	clean-checkpoints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -56,8 +57,12 @@ format: setup ## format the code
 	ruff format
 	ruff check --fix
 
-bench: setup ## measure the speed of augmentation
+bench: setup ## measure the speed of augmentation and the cost of checkpoints
 	python -m benchmarks.augmentation
+	python -m benchmarks.checkpoint
+
+soak: setup ## kill the train stage 200 times and compare its results (an hour)
+	python -m benchmarks.soak --kills 200
 
 ui: setup ## start the MLflow UI
 	@cxr ui --port $(PORT)
@@ -68,6 +73,9 @@ sync: setup ## log the runs that MLflow lacks, from the outputs
 lock: setup ## update requirements.lock from pyproject.toml
 	uv pip compile pyproject.toml --extra team --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-emit-index-url --upgrade --quiet --output-file requirements.lock
+
+clean-checkpoints: ## remove the progress of trainings that nobody will go on with
+	rm -rf checkpoints
 
 clean: ## remove the environment; data, results and MLflow's files stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

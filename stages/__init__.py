@@ -8,9 +8,11 @@ import argparse
 import gc
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 # Import the library of this repository. A queued or --temp experiment works in a copy of it, and
@@ -19,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on instruction sets
 
 from cxr import params
-from cxr.errors import reported
+from cxr.errors import Stopped, reported
 from cxr.tracking import provenance
 
 # Importing and tracing TensorFlow creates millions of long-lived objects. By default, Python scans
@@ -42,8 +44,13 @@ def run(work: Callable[..., None], arguments: argparse.ArgumentParser) -> None:
     """Call ``work(params, **arguments)``; an error that the user can fix exits with one line."""
     given = vars(arguments.parse_args())
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    signal.signal(signal.SIGTERM, _stop)  # otherwise the process would end without cleaning up
     with reported():
         work(params.load(), **given)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped("stopped by SIGTERM; nothing half-written is left")
 
 
 def finish(

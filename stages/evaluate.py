@@ -14,11 +14,13 @@ from stages import EVALUATIONS, MODELS, TENSORS, add_system, finish, parser, run
 def work(settings: params.Params, system: str) -> None:
     tensors = TENSORS / str(settings.system(system).image_size)
     trained, folder = MODELS / system, EVALUATIONS / system
-    used = provenance.chosen(settings, "seed", "perturbation", "inference_batch_size", "evaluate")
+    keys = ("seed", "perturbation", "training.deterministic", "inference_batch_size", "evaluate")
+    used = provenance.chosen(settings, *keys)
     inputs = [tensors / "images.npy", tensors / "index.csv"]
     inputs += [trained / name for name in (store.ARCHITECTURE, store.WEIGHTS, store.PHASES)]
     inputs += [trained / "history.csv"]
     started = provenance.start("evaluate", settings, used, inputs, system)
+    device.set_deterministic(settings.training)
     hardware = device.find()
     device.keep_memory(hardware)
     images, index = cache.open_cache(tensors)

@@ -4,12 +4,12 @@ import logging
 
 import keras
 
-from cxr import params
+from cxr import files, params
 from cxr.data import cache
 from cxr.errors import InputError
 from cxr.models import freezing, origin, weights
 from cxr.tracking import live, provenance
-from cxr.training import device, fit
+from cxr.training import checkpoint, device, fingerprint, fit
 from stages import MODELS, TENSORS, WEIGHTS, add_system, finish, parser, run
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,8 @@ def work(settings: params.Params, system: str, freeze_blocks: int | None, pertur
         )
         raise InputError(message)
     tensors, folder = TENSORS / str(chosen.image_size), MODELS / system
-    keys = ["seed", "training.precision", "inference_batch_size", f"systems.{system}"]
+    keys = ["seed", "training.precision", "training.deterministic", "inference_batch_size"]
+    keys += [f"systems.{system}"]
     keys += ["perturbation"] if perturbed else []
     used = provenance.chosen(settings, *keys)
     if freeze_blocks is not None:
@@ -32,22 +33,27 @@ def work(settings: params.Params, system: str, freeze_blocks: int | None, pertur
     inputs = [tensors / "images.npy", tensors / "index.csv", WEIGHTS / system / origin.FOLDER]
     started = provenance.start("train", settings, used, inputs, system)
     keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
+    device.set_deterministic(settings.training)
     hardware = device.find()
     policy = device.policy(settings.training, hardware)
     log.info("training on %s (%s), %s", hardware.name, keras.backend.backend(), policy)
     device.keep_memory(hardware)
     images, index = cache.open_cache(tensors)
     initial = weights.initial(WEIGHTS / system)
-    with live.live(started) as progress:
-        trained = fit.train(
-            chosen, images, index, initial, policy, settings.perturbation,
-            settings.inference_batch_size, settings.seed, progress.epoch,
-        )  # fmt: skip
-        saved = fit.save(trained, folder, freeze_blocks)
-    finish(
-        started, folder, lambda _: saved, device=hardware.name,
-        training=trained.training | {"backend": keras.backend.backend()},
-    )  # fmt: skip
+    result = fingerprint.fingerprint(used, started.provenance["inputs"], policy)
+    with checkpoint.opened(system, result, settings.training.checkpoint, files.root()) as kept:
+        sittings = [*kept.sittings, provenance.sitting(started, hardware.name)]
+        started = provenance.resumed(started, sittings, kept.seconds)
+        kept.begin(sittings)
+        with live.live(started) as progress:
+            trained = fit.train(
+                chosen, images, index, initial, policy, settings.perturbation,
+                settings.inference_batch_size, settings.seed, progress.epoch, kept,
+            )  # fmt: skip
+            saved = fit.save(trained, folder, freeze_blocks)
+        about = trained.training | {"backend": keras.backend.backend(), "sittings": sittings}
+        finish(started, folder, lambda _: saved, device=hardware.name, training=about)
+        kept.remove()
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@
 
 import argparse
 import errno
+import os
 import runpy
+import signal
 import sys
+from collections.abc import Callable
 
 import pytest
 
 import stages
-from cxr.errors import InputError
+from cxr.errors import InputError, Stopped
 
 
 def end_of(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -17,6 +20,11 @@ def end_of(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> str:
     def work(_: object) -> None:
         raise error
 
+    return end_of_work(work, monkeypatch)
+
+
+def end_of_work(work: Callable[[object], None], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a stage that does ``work``; return its last line."""
     monkeypatch.setattr(sys, "argv", ["stage"])
     monkeypatch.setattr(stages.params, "load", lambda: None)
     with pytest.raises(SystemExit) as end:
@@ -37,6 +45,27 @@ def test_a_missing_permission_names_the_file_and_a_remedy(monkeypatch):
 
 def test_an_interruption_prints_no_traceback(monkeypatch):
     assert "stopped" in end_of(KeyboardInterrupt(), monkeypatch)
+
+
+def test_sigterm_cleans_up_and_prints_one_line(monkeypatch):
+    cleaned = []
+
+    def work(_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            cleaned.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert "stopped by SIGTERM" in end_of_work(work, monkeypatch)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert cleaned
+
+
+def test_a_stop_says_how_to_go_on(monkeypatch):
+    assert end_of(Stopped("stopped; run it again"), monkeypatch) == "stopped; run it again"
 
 
 def test_a_bug_has_its_traceback(monkeypatch):

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import augment, params
-from cxr.training import fit
+from cxr.training import checkpoint, fit
 from tests.small import PERTURBATION, SIZE, head, system, xrays
 
 IMAGES, INDEX = xrays({"train": (6, 13), "val": (3, 5), "test": (2, 2)})
@@ -33,8 +33,11 @@ def train(
     initial=None,
     policy: str = "float32",
     images: np.ndarray = IMAGES,
+    kept: checkpoint.Checkpoint | None = None,
 ) -> fit.Trained:
-    return fit.train(settings, images, INDEX, initial, policy, PERTURBATION, 64, seed, on_epoch)
+    return fit.train(
+        settings, images, INDEX, initial, policy, PERTURBATION, 64, seed, on_epoch, kept
+    )
 
 
 def plain(output: str, **changes) -> params.System:

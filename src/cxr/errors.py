@@ -1,4 +1,4 @@
-"""The exception for errors that the user can fix, and how a command reports it."""
+"""The exceptions that end a command with one line, and how it reports them."""
 
 import sys
 from collections.abc import Iterator
@@ -13,6 +13,10 @@ class InputError(ValueError):
     """
 
 
+class Stopped(KeyboardInterrupt):
+    """The user or the system stopped the command; the message says how to go on."""
+
+
 @contextmanager
 def reported() -> Iterator[None]:
     """Exit with a one-line message if the block fails for a reason that the user can fix."""
@@ -25,5 +29,5 @@ def reported() -> Iterator[None]:
             f"error: no permission for {error.filename} ({error.strerror}): make it readable and "
             "writable for this user, or run where it is"
         )
-    except KeyboardInterrupt:
-        sys.exit("stopped; nothing half-written is left")
+    except KeyboardInterrupt as stop:
+        sys.exit(str(stop) or "stopped; nothing half-written is left")

@@ -20,6 +20,15 @@ TEXT = (
 )  # fmt: skip
 
 
+def root() -> Path:
+    """Return the repository's root.
+
+    ``dvc exp run --temp`` and the queue run in a copy of the repository. DVC_ROOT, which DVC sets,
+    is the original.
+    """
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path, and rename it to ``path`` if the block succeeds.

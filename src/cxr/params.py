@@ -197,11 +197,21 @@ class System(_Frozen):
     phases: Annotated[dict[Name, Phase], Field(min_length=1)]
 
 
+class Checkpoint(_Frozen):
+    """How often training saves its progress; see :class:`cxr.training.checkpoint.Checkpoint`."""
+
+    every: Annotated[int, Field(ge=1)]
+    minutes: Annotated[float, Field(gt=0)]
+    gigabytes: Annotated[float, Field(gt=0)]
+
+
 class Training(_Frozen):
     """Settings of training that depend on the machine."""
 
     precision: Literal["auto", "float32", "bfloat16"]
+    deterministic: bool
     require_gpu: bool
+    checkpoint: Checkpoint
 
 
 class Evaluate(_Frozen):

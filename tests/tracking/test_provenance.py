@@ -139,3 +139,29 @@ def test_chosen_parameters_are_nested_as_in_params_yaml(settings):
         "training": {"precision": "auto"},
         "systems": {"cnn": {"image_size": 150}},
     }
+
+
+class TestSittings:
+    def sitting(self, settings, **changes):
+        return provenance.sitting(start(settings), "a CPU") | changes
+
+    def test_a_resumed_training_has_the_id_and_start_of_its_first_sitting(self, folder, settings):
+        first = self.sitting(settings, id="first", started="2026-01-01T00:00:00+00:00")
+        now = start(settings)
+        went_on = provenance.resumed(now, [first, provenance.sitting(now, "a CPU")], 100.0)
+        assert went_on.provenance["id"] == "first"
+        assert went_on.provenance["started"] == first["started"]
+        assert went_on.provenance["parameters"] == now.provenance["parameters"]
+        provenance.finish(went_on, Path("out"))
+        written = files.read_json("out/provenance.json")
+        assert 100 <= written["seconds"] < 160  # the earlier sittings and this one
+
+    def test_a_training_in_one_sitting_keeps_its_own(self, folder, settings):
+        now = start(settings)
+        went_on = provenance.resumed(now, [provenance.sitting(now, "a CPU")], 0.0)
+        assert went_on.provenance == now.provenance
+
+    def test_a_sitting_names_commit_and_device(self, repository, settings):
+        head = git("rev-parse", "HEAD")
+        assert self.sitting(settings)["commit"] == head
+        assert self.sitting(settings)["device"] == "a CPU"

@@ -1,5 +1,9 @@
 """The device and the precision that suits it, with simulated GPUs."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import pynvml
 import pytest
@@ -13,8 +17,13 @@ H100 = device.Device("NVIDIA H100", "gpu", bfloat16=True)
 T4 = device.Device("Tesla T4", "gpu", bfloat16=False)
 
 
-def settings(precision: str = "auto", require_gpu: bool = False) -> params.Training:
-    return params.Training(precision=precision, require_gpu=require_gpu)
+def settings(
+    precision: str = "auto", require_gpu: bool = False, deterministic: bool = True
+) -> params.Training:
+    return params.Training(
+        precision=precision, require_gpu=require_gpu, deterministic=deterministic,
+        checkpoint=params.Checkpoint(every=1, minutes=10, gigabytes=1),
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -138,3 +147,28 @@ def test_a_gpu_without_a_driver_that_answers_is_a_gpu_without_bfloat16(gpus, mon
 
     monkeypatch.setattr(pynvml, "nvmlInit", fails)
     assert device.find() == device.Device("GPU", "gpu", bfloat16=False)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_deterministic_reaches_tensorflow(deterministic):
+    code = (
+        "from pathlib import Path; from cxr import params; from cxr.training import device; "
+        "from tests.training.test_device import settings; "
+        f"device.set_deterministic(settings(deterministic={deterministic})); "
+        "import tensorflow as tf; from tensorflow.python.framework import config; "
+        "print(config.is_op_determinism_enabled())"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert said.strip() == str(deterministic)
+
+
+@pytest.mark.parametrize("given", ["", "--xla_cpu_enable_fast_math=false"])
+def test_deterministic_reaches_xla_and_keeps_its_other_flags(monkeypatch, given):
+    monkeypatch.setenv("XLA_FLAGS", given)
+    monkeypatch.setenv("TF_DETERMINISTIC_OPS", "0")
+    monkeypatch.setattr(device.keras.backend, "backend", lambda: "jax")
+    device.set_deterministic(settings())
+    assert os.environ["XLA_FLAGS"].split() == [*given.split(), "--xla_gpu_deterministic_ops=true"]

@@ -8,7 +8,7 @@ import os
 import subprocess
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,6 +80,29 @@ def start(
     return Started(provenance, clock)
 
 
+def resumed(started: Started, sittings: Sequence[Mapping[str, Any]], seconds: float) -> Started:
+    """Return the provenance of a training that goes on: id and start are its first sitting's.
+
+    Args:
+        started: from :func:`start`, of this sitting.
+        sittings: of the whole training; see :func:`sitting`.
+        seconds: of the earlier sittings, up to the checkpoint.
+    """
+    first = {key: sittings[0][key] for key in ("id", "started")}
+    return Started({**started.provenance, **first}, started.clock - seconds)
+
+
+def sitting(started: Started, device: str) -> dict[str, Any]:
+    """Return when, where and from which commit a training started, or went on."""
+    provenance = started.provenance
+    return {
+        "id": provenance["id"],
+        "started": provenance["started"],
+        "commit": provenance["git"]["commit"],
+        "device": device,
+    }
+
+
 def finish(
     started: Started,
     folder: Path,
@@ -92,7 +115,7 @@ def finish(
         started: from :func:`start`.
         folder: the stage's own, for example ``models/vgg16_transfer``; all files in it are outputs.
         device: the device that computed; by default the CPU.
-        training: policy, durations and backend, for the train stage alone.
+        training: policy, durations, backend and sittings, for the train stage alone.
     """
     before = dict(started.provenance)
     provenance = {key: before.pop(key) for key in ("id", "stage", "item", "started")}

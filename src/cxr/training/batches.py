@@ -77,7 +77,8 @@ class Shuffled(Ordered):
     images left over differ between epochs. Order and augmentation depend on (seed, phase, epoch,
     step) alone, so Keras may request batches in any order, and training may start at any epoch.
     :meth:`start_epoch` sets the epoch. It is 0 until the first call, when Keras reads batches to
-    learn their shapes.
+    learn their shapes. To go on within an epoch, set ``skipped`` to the number of its steps that
+    are done.
 
     Args:
         images, labels, rows, batch_size, perturbations: as for :class:`Ordered`.
@@ -117,12 +118,15 @@ class Shuffled(Ordered):
                 "or null for all"
             )
             raise InputError(message)
-        self.steps = steps or whole
+        self.steps, self.skipped = steps or whole, 0
         self.augmentation, self.seed, self.phase = augmentation, seed, phase
         self.start_epoch(0)
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps - self.skipped
+
+    def __getitem__(self, step: int) -> tuple[Any, np.ndarray]:
+        return super().__getitem__(step + self.skipped)
 
     def start_epoch(self, epoch: int) -> None:
         """Shuffle for an epoch of the phase, counted from 1."""

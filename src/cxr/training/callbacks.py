@@ -27,6 +27,14 @@ class Recorder(keras.callbacks.Callback):
         self.rows: list[dict[str, Any]] = []
         self.seconds: list[float] = []
 
+    def elapsed(self) -> float:
+        """Return the seconds since the epoch began."""
+        return time.perf_counter() - self._began
+
+    def add_seconds(self, seconds: float) -> None:
+        """Count the seconds that an earlier sitting spent on this epoch."""
+        self._began -= seconds
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._began = time.perf_counter()
 
@@ -40,7 +48,7 @@ class Recorder(keras.callbacks.Callback):
                     f"lower systems.<name>.phases.{self.phase}.learning_rate"
                 )
                 raise InputError(message)
-        self.seconds.append(time.perf_counter() - self._began)
+        self.seconds.append(self.elapsed())
         rate = float(f"{float(self.model.optimizer.learning_rate):.6g}")  # undo float32's rounding
         self.rows.append({"epoch": number, "phase": self.phase, "learning_rate": rate} | metrics)
         self.on_epoch(number, metrics)

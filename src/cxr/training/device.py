@@ -61,6 +61,20 @@ def policy(settings: params.Training, device: Device) -> str:
     return POLICIES["bfloat16" if device.bfloat16 else "float32"]
 
 
+def set_deterministic(settings: params.Training) -> None:
+    """Make the backend use deterministic algorithms, for ``training.deterministic``.
+
+    Call it before the first operation. It matters on GPUs, where the order of a sum may differ each
+    time. An operation without a deterministic algorithm then raises an error in TensorFlow.
+    """
+    # The variable that tf.config.experimental.enable_op_determinism also sets inside TensorFlow,
+    # which the library does not import.
+    os.environ["TF_DETERMINISTIC_OPS"] = str(int(settings.deterministic))
+    if settings.deterministic and keras.backend.backend() == "jax":
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+
+
 def keep_memory(device: Device) -> None:
     """Make glibc reuse freed memory instead of returning it to the system.
 

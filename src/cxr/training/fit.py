@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,9 @@ from cxr import augment, files, params, seeding
 from cxr.errors import InputError
 from cxr.labels import CLASSES
 from cxr.models import freezing, network, store, weights
-from cxr.training import batches, callbacks, features, losses
+from cxr.training import batches, callbacks, features, interrupt, losses
+from cxr.training.checkpoint import Checkpoint
+from cxr.training.saver import Saver
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ def train(
     inference_batch_size: int,
     seed: int,
     on_epoch: callbacks.OnEpoch,
+    checkpoint: Checkpoint | None,
 ) -> Trained:
     """Train a system through all of its phases.
 
@@ -67,8 +69,10 @@ def train(
         inference_batch_size: images per batch of validation and of frozen features.
         seed: ``seed`` of params.yaml.
         on_epoch: called after each epoch with its number, from 1, and its metrics.
+        checkpoint: keeps the progress, and has that of a killed training; None to keep none.
 
     Raises:
+        Stopped: by SIGTERM or Ctrl-C, after the progress has been saved.
         InputError: the images have another size, or are too few for a batch; balanced class weights
             lack a class; or the loss is no longer finite.
     """
@@ -84,10 +88,10 @@ def train(
         perturbed = batches.perturbations(perturbation, images, index, seed)
 
     recorder = callbacks.Recorder(on_epoch)
-    weights_after: dict[str, list[np.ndarray]] = {}
-    phases: dict[str, dict[str, Any]] = {}
-    started = time.perf_counter()
+    saver = Saver(checkpoint, model, recorder, system.phases)
     for name, phase in system.phases.items():
+        if name in saver.progress.records:  # finished before the training was killed
+            continue
         layers = freezing.set_trainable(model, system, phase)
         counts = freezing.parameter_counts(model)
         log.info(
@@ -101,17 +105,18 @@ def train(
         trainer, train_batches, val_batches = _prepare(
             model, data, system, name, inference_batch_size, seed
         )
-        done = len(recorder.rows)
-        best = _fit(trainer, train_batches, val_batches, system, name, class_weights, recorder)
-        weights_after[name] = model.get_weights()
-        phases[name] = {
+        best = _fit(
+            trainer, train_batches, val_batches, system, name, class_weights, recorder, saver
+        )
+        record = {
             "trainable_layers": layers,
             "parameters": counts,
-            "steps_per_epoch": len(train_batches),
-            "epochs": len(recorder.rows) - done,
+            "steps_per_epoch": train_batches.steps,
+            "epochs": len(recorder.rows) - saver.before,
             "best_epoch": best,
         }
-    seconds = time.perf_counter() - started
+        saver.finish_phase(record)
+    progress = saver.progress
 
     settings = system.model_dump(mode="json")
     if system.weights is not None:
@@ -122,17 +127,17 @@ def train(
         "perturbation": perturbation.model_dump(mode="json") if perturbs(system) else None,
         "images": {split: _counts(labels[rows[split]]) for split in rows},
         "class_weights": class_weights,
-        "phases": phases,
-        "parameters": freezing.parameter_counts(model),
-        "epochs": len(recorder.rows),
+        "phases": progress.records,
+        "parameters": list(progress.records.values())[-1]["parameters"],
+        "epochs": len(progress.rows),
     }
     training = {
         "policy": policy,
-        "seconds": round(seconds, 1),
-        "seconds_per_epoch": [round(s, 2) for s in recorder.seconds],
+        "seconds": round(progress.seconds, 1),
+        "seconds_per_epoch": [round(s, 2) for s in progress.durations],
     }
     return Trained(
-        model, architecture, weights_after, pd.DataFrame(recorder.rows), record, training
+        model, architecture, progress.weights, pd.DataFrame(progress.rows), record, training
     )
 
 
@@ -191,6 +196,7 @@ def _fit(
     name: str,
     class_weights: dict[int, float] | None,
     recorder: callbacks.Recorder,
+    saver: Saver,
 ) -> int:
     """Train one phase and return the epoch, counted through all phases, of its final weights."""
     phase = system.phases[name]
@@ -208,23 +214,32 @@ def _fit(
     # Build before fit, because TensorFlow traces a step twice if it creates variables.
     model.optimizer.build(model.trainable_variables)
     recorder.phase = name
-    done = len(recorder.rows)
-    shuffle = keras.callbacks.LambdaCallback(
-        on_epoch_begin=lambda epoch, logs: train_batches.start_epoch(epoch - done + 1)
-    )
     restoring = callbacks.restoring(phase)
-    model.fit(
-        train_batches,
-        validation_data=val_batches,
-        initial_epoch=done,
-        epochs=done + phase.epochs,
-        class_weight=class_weights,
-        callbacks=[
-            shuffle, recorder, *callbacks.stopping(phase), *([restoring] if restoring else [])
-        ],
-        shuffle=False,  # Shuffled shuffles from the seed; Keras would use hidden state
-        verbose=1 if sys.stdout.isatty() else 2,
-    )  # fmt: skip
+    counting = [*callbacks.stopping(phase), *([restoring] if restoring else [])]
+    skipped = saver.start_phase(name, phase.epochs, train_batches.steps, counting)
+    shuffle = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: train_batches.start_epoch(epoch - saver.before + 1)
+    )
+
+    def run(until: int) -> None:
+        model.fit(
+            train_batches,
+            validation_data=val_batches,
+            initial_epoch=len(recorder.rows),
+            epochs=until,
+            class_weight=class_weights,
+            callbacks=[shuffle, recorder, *counting, saver],
+            shuffle=False,  # Shuffled shuffles from the seed; Keras would use hidden state
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+
+    with interrupt.deferred() as saver.interrupt:
+        if skipped:  # the rest of an epoch, which has fewer steps than those that follow
+            model.test_on_batch(*val_batches[0])  # creates the metrics' variables
+            train_batches.skipped = skipped
+            run(len(recorder.rows) + 1)
+            train_batches.skipped = 0
+        run(len(recorder.rows) if saver.has_ended else saver.last)
     return len(recorder.rows) if restoring is None else restoring.best_epoch + 1
 
 

@@ -1,0 +1,69 @@
+"""Trainings that are killed at random moments end with the bytes of one that was not."""
+
+import multiprocessing
+import os
+import random
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from tests.training import killed
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLS = 20
+
+# The server has imported TensorFlow; its children need not.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.training.killed"])
+
+
+def child(root: Path, reports: Connection) -> None:
+    killed.run(root, reports.send)
+
+
+def sitting(root: Path, epochs: int | None, delay: float = 0.0) -> bool:
+    """Train until so many epochs have ended and ``delay`` seconds have passed, then kill.
+
+    Returns:
+        Whether the training ended before that; with ``epochs`` None it always does.
+    """
+    reports, sending = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=child, args=(root, sending))
+    process.start()
+    sending.close()
+    try:
+        reports.recv()
+        while epochs is None or epochs > 0:
+            reports.recv()
+            epochs = epochs and epochs - 1
+        time.sleep(delay)
+    except EOFError:  # the process has ended
+        pass
+    else:
+        process.kill()
+    process.join()
+    assert process.exitcode in (0, -9)
+    return process.exitcode == 0
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> dict[str, str]:
+    root = tmp_path_factory.mktemp("uninterrupted")
+    with pytest.MonkeyPatch.context() as patch:  # the server starts, and imports, now
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "src"))))
+        assert sitting(root, None)
+    return killed.hashes(root / "model")
+
+
+def test_outputs_are_equal_after_kills_at_random_moments(tmp_path, uninterrupted):
+    chance = random.Random()  # other moments each time: none may matter
+    kills, trainings = 0, 0
+    while kills < KILLS:
+        root = tmp_path / str(trainings)
+        while not sitting(root, chance.choice([0, 0, 1, 1, 2, 3]), chance.uniform(0, 0.15)):
+            kills += 1
+        trainings += 1
+        assert killed.hashes(root / "model") == uninterrupted
+        assert not (root / "checkpoints" / "tiny").exists()

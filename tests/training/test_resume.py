@@ -1,0 +1,200 @@
+"""A training that stops anywhere goes on, and ends with equal weights, history and record."""
+
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from cxr import params
+from cxr.errors import Stopped
+from cxr.training import checkpoint, fit, interrupt, progress
+from tests.small import assert_same, phase, system
+from tests.trained import contradicted, train
+
+PLATEAU = params.Plateau(factor=0.5, patience=1, min_learning_rate=1e-5)
+SYSTEM = system(
+    phases={
+        "head": phase("head", rate=1e-2, epochs=4, patience=2, plateau=PLATEAU),
+        "finetune": phase(
+            params.Blocks(blocks=(2,)),
+            rate=1e-2,
+            epochs=5,
+            patience=3,
+            plateau=PLATEAU,
+            data="perturbed",
+        ),
+    }
+)
+EACH_STEP = params.Checkpoint(every=1, minutes=1e-9, gigabytes=1)
+EACH_EPOCH = params.Checkpoint(every=1, minutes=10, gigabytes=1)
+
+
+def run(root: Path, settings: params.Checkpoint = EACH_EPOCH, **more) -> fit.Trained:
+    with checkpoint.opened("tiny", {}, settings, root) as kept:
+        trained = train(SYSTEM, images=contradicted(), kept=kept, **more)
+        kept.remove()
+    return trained
+
+
+def assert_equal(one: fit.Trained, other: fit.Trained) -> None:
+    assert one.record == other.record
+    assert one.history.equals(other.history)
+    for name, arrays in one.weights.items():
+        assert_same(arrays, other.weights[name])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[fit.Trained, list[progress.Progress]]:
+    """A training that nothing stops, and its progress after each step."""
+    from cxr.models import backbones
+    from tests.small import TINY
+
+    saved = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(backbones.BACKBONES, "tiny", TINY)
+        patch.setattr(checkpoint.Checkpoint, "save", lambda self, taken: saved.append(taken))
+        trained = run(tmp_path_factory.mktemp("whole"), EACH_STEP)
+    return trained, saved
+
+
+def place(taken: progress.Progress) -> tuple[int, str | None, int]:
+    """Return the epochs that are done, the phase, and the steps of the next epoch."""
+    return len(taken.rows), taken.phase and taken.phase.name, taken.phase.step if taken.phase else 0
+
+
+class TestResumes:
+    def test_progress_is_saved_after_each_step_epoch_and_phase(self, whole):
+        trained, saved = whole
+        epochs = [record["epochs"] for record in trained.record["phases"].values()]
+        places = {place(taken) for taken in saved}
+        assert (0, "head", 1) in places
+        assert (epochs[0], None, 0) in places
+        assert (epochs[0] + 1, "finetune", 0) in places
+        assert (sum(epochs), None, 0) in places
+
+    def test_the_plateau_lowers_the_rate(self, whole):  # or the next test shows less
+        rates = whole[0].history.groupby("phase")["learning_rate"].nunique()
+        assert (rates > 1).any()
+
+    @pytest.mark.parametrize(
+        "share", [pytest.param(share / 6, id=f"{share} of 6") for share in range(7)]
+    )
+    def test_after_this_part_of_all_steps(self, whole, share, tmp_path, monkeypatch):
+        trained, saved = whole
+        taken = saved[round(share * (len(saved) - 1))]
+        taken = progress.Progress.join(*taken.split())
+        monkeypatch.setattr(checkpoint.Checkpoint, "_load", lambda self: taken)
+        assert_equal(run(tmp_path), trained)
+
+    @pytest.mark.parametrize("where", [(2, "head", 0), (2, "head", 2), (4, None, 0)])
+    def test_it_says_where(self, whole, where, tmp_path, monkeypatch, caplog):
+        caplog.set_level(logging.INFO)
+        (taken,) = [taken for taken in whole[1] if place(taken) == where][:1]
+        monkeypatch.setattr(checkpoint.Checkpoint, "_load", lambda self: taken)
+        run(tmp_path)
+        said = {
+            (2, "head", 0): "resuming tiny at phase head, epoch 3 (of at most 4)",
+            (2, "head", 2): "resuming tiny at phase head, epoch 3 (of at most 4), step 3",
+            (4, None, 0): "resuming tiny at phase finetune, epoch 1 (of at most 5)",
+        }
+        assert said[where] in caplog.messages
+
+    def test_each_epoch_is_reported_once_over_all_sittings(self, tmp_path):
+        reported = []
+
+        def until_third(number, _):
+            reported.append(number)
+            if number == 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, on_epoch=until_third)  # before the third epoch is saved
+        trained = run(tmp_path, on_epoch=lambda number, _: reported.append(number))
+        assert reported == [1, 2, 3, *trained.history["epoch"][2:]]
+
+    def test_seconds_are_those_of_all_sittings(self, whole, tmp_path, monkeypatch):
+        taken = whole[1][-1]
+        monkeypatch.setattr(checkpoint.Checkpoint, "_load", lambda self: taken)
+        training = run(tmp_path).training
+        assert training["seconds"] >= round(taken.seconds, 1)
+        assert training["seconds_per_epoch"] == [round(s, 2) for s in taken.durations]
+
+
+class TestSignals:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_one_saves_the_step_and_says_how_to_go_on(self, whole, number, tmp_path):
+        sent = []
+
+        def send(step):
+            if len(sent) == 2:  # a step of the first epoch, after the two that give the shapes
+                os.kill(os.getpid(), number)
+            sent.append(step)
+
+        with pytest.MonkeyPatch.context() as patch:
+            real = fit.batches.Shuffled.__getitem__
+            patch.setattr(
+                fit.batches.Shuffled, "__getitem__", lambda self, i: send(i) or real(self, i)
+            )
+            with pytest.raises(Stopped, match=r"stopped at phase head, epoch 1.*same command"):
+                run(tmp_path)
+        with checkpoint.opened("tiny", {}, EACH_EPOCH, tmp_path) as kept:
+            assert len(kept.progress.rows) <= 1
+        assert_equal(run(tmp_path), whole[0])
+
+    def test_a_second_one_stops_at_once(self):
+        with pytest.raises(Stopped, match="at once"), interrupt.deferred() as asked:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert asked.requested
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def test_handlers_are_put_back(self):
+        before = [signal.getsignal(number) for number in interrupt.SIGNALS]
+        with interrupt.deferred():
+            assert [signal.getsignal(number) for number in interrupt.SIGNALS] != before
+        assert [signal.getsignal(number) for number in interrupt.SIGNALS] == before
+
+    def test_a_thread_trains_without_them(self):
+        seen = []
+
+        def work():
+            with interrupt.deferred() as asked:
+                seen.append(asked.requested)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert seen == [False]
+
+
+class TestProgress:
+    def test_survives_json_and_arrays_to_the_bit(self, whole):
+        import json
+
+        for taken in whole[1]:
+            about, arrays = taken.split()
+            again = progress.Progress.join(json.loads(json.dumps(about)), arrays)
+            assert again.rows == taken.rows
+            assert again.split()[0] == about
+            assert again.split()[1].keys() == arrays.keys()
+            assert_same(again.network, taken.network)
+
+    def test_has_the_states_of_the_seed_generators(self):
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dropout(0.5)])
+        assert not model.get_weights()
+        before = progress.take(model.variables)
+        model(np.ones((1, 2)), training=True)
+        after = progress.take(model.variables)
+        assert (before[0] != after[0]).any()
+        progress.put(before, model.variables)
+        assert_same(progress.take(model.variables), before)
+
+    def test_taken_values_do_not_change_with_the_variables(self):
+        variable = keras.Variable(np.zeros(3))
+        (taken,) = progress.take([variable])
+        variable.assign(np.ones(3))
+        assert (taken == 0).all()
