@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,9 @@ from PIL import Image
 from cxr import params
 from cxr.data import manifest
 from tools import phantom
+
+if TYPE_CHECKING:
+    from tests.clone import Clone
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -113,6 +117,28 @@ def make_archive(tmp_path: Path) -> MakeArchive:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cnn_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights file for the backbone of cnn, at the size that the clones train it with."""
+    from tests import clone  # imports Keras and MLflow
+
+    path = tmp_path_factory.mktemp("weights") / "cnn.weights.h5"
+    clone.write_weights(path)
+    return path
+
+
+@pytest.fixture(scope="session", name="clone")
+def first_clone(tmp_path_factory: pytest.TempPathFactory, cnn_weights: Path) -> "Clone":
+    """A clone in which everything has run once. Tests may rerun stages, but must tidy up."""
+    from tests import clone
+
+    root = tmp_path_factory.mktemp("clone")
+    keras_home = root.parent / "keras"  # not the settings that the networks expect
+    keras_home.mkdir()
+    (keras_home / "keras.json").write_text('{"image_data_format": "channels_first"}')
+    return clone.trained(clone.Clone(root, {"KERAS_HOME": str(keras_home)}), cnn_weights)
 
 
 @pytest.fixture(scope="session")
