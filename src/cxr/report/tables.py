@@ -19,9 +19,10 @@ PERTURBED = ("auc", "auc_low", "auc_high", "accuracy")  # of the perturbed test 
 
 
 def comparison(results: Sequence[Result]) -> pd.DataFrame:
-    """Return one row per system: network, cost, test metrics and published figures.
+    """Return one row per system: network, parameters, test metrics and published figures.
 
-    Parameter counts are those of the last phase. Missing or undefined figures are NaN.
+    The page alone has durations, so that equal trainings give equal tables. Parameter counts are
+    those of the last phase. Missing or undefined figures are NaN.
     """
     return pd.DataFrame([_row(result) for result in results])
 
@@ -44,10 +45,10 @@ def text(verdict: Verdict, rows: pd.DataFrame, phases: pd.DataFrame) -> str:
             their system.
     """
     headers = (
-        "system", "weights", "params, M", "epochs", "s/epoch", "AUC", "95 %", "perturbed",
-        "accuracy", "precision", "recall",
+        "system", "weights", "params, M", "epochs", "AUC", "95 %", "perturbed", "accuracy",
+        "precision", "recall",
     )  # fmt: skip
-    right = {"params, M", "epochs", "s/epoch"}
+    right = {"params, M", "epochs"}
     lines = [list(headers)]
     for _, row in rows.iterrows():
         lines += _lines(row, phases[phases["system"] == row["system"]].iloc[:-1])
@@ -75,7 +76,6 @@ def _row(result: Result) -> dict[str, Any]:
         "parameters": record["parameters"]["total"],
         "trainable": record["parameters"]["trainable"],
         "epochs": result.record["epochs"],
-        "seconds_per_epoch": result.seconds_per_epoch,
         **_known(result.test, known),
         **_known(result.perturbed, PERTURBED, "perturbed_"),
         **_known(published["test"], ("auc", "accuracy", "precision", "recall"), "published_"),
@@ -136,20 +136,20 @@ def _answer(verdict: Verdict) -> list[str]:
 
 def _lines(row: pd.Series, earlier: pd.DataFrame) -> list[list[str]]:
     """Return a system's lines: its own, those of its earlier phases, and published figures."""
-    start, seconds = _shortened(row["initial_weights"], 8), f"{row['seconds_per_epoch']:.1f}"
-    lines = [_line(_shortened(row["system"], 20), start, row["trainable"], seconds, row)]
+    start = _shortened(row["initial_weights"], 8)
+    lines = [_line(_shortened(row["system"], 20), start, row["trainable"], row)]
     for _, phase in earlier.iterrows():
         name = f"- after {_shortened(phase['phase'], 12)}"
-        lines.append(_line(name, "", phase["trainable_parameters"], "", phase))
+        lines.append(_line(name, "", phase["trainable_parameters"], phase))
         lines += _published_lines(phase)
     return lines + _published_lines(row)
 
 
-def _line(name: str, start: str, trained: int, seconds: str, row: pd.Series) -> list[str]:
+def _line(name: str, start: str, trained: int, row: pd.Series) -> list[str]:
     """Return the line of a system or of an earlier phase."""
     return [
         name, start, f"{_millions(trained)}/{_millions(row['parameters'])}", str(row["epochs"]),
-        seconds, wording.number(row["auc"]),
+        wording.number(row["auc"]),
         wording.interval(row["auc_low"], row["auc_high"]).replace(" to ", wording.DASH),
         *(wording.number(row[key]) for key in ("perturbed_auc", "accuracy", "precision", "recall")),
     ]  # fmt: skip
@@ -162,7 +162,7 @@ def _published_lines(row: pd.Series) -> list[list[str]]:
         for key in ("auc", "accuracy", "precision", "recall")
     )
     found = any([auc, *rates])
-    return [["- published", "", "", "", "", auc, "", "", *rates]] if found else []
+    return [["- published", "", "", "", auc, "", "", *rates]] if found else []
 
 
 def _notes(rows: pd.DataFrame) -> list[str]:
