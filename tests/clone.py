@@ -41,18 +41,18 @@ TINY = {
 YAML_12 = YAML(typ="safe", pure=True)
 
 
-def every_stage(*systems: str) -> set[str]:
-    """Return the names of all stages, as DVC has them, for these systems."""
+def every_stage(sizes: Mapping[str, int]) -> set[str]:
+    """Return the names of all stages, as DVC has them, for systems and their image sizes."""
     return {
         "download",
         "split",
         "compare",
-        *(f"preprocess@{SIZES[system]}" for system in systems),
-        *(f"{stage}@{system}" for stage in ("weights", "train", "evaluate") for system in systems),
+        *(f"preprocess@{size}" for size in sizes.values()),
+        *(f"{stage}@{system}" for stage in ("weights", "train", "evaluate") for system in sizes),
     }
 
 
-EVERY_STAGE = every_stage(*SYSTEMS)
+EVERY_STAGE = every_stage(SIZES)
 
 
 @dataclass
