@@ -37,7 +37,7 @@ def isolate() -> None:
     caches), use no proxy, and leave a GPU alone: its results are not the same to the bit.
     """
     for name in list(os.environ):
-        settings = name.startswith(("DVC_", "GIT_", "MLFLOW_", "XDG_"))
+        settings = name.startswith(("AWS_", "DVC_", "GIT_", "MLFLOW_", "PG", "XDG_"))
         if settings or name in ("KERAS_HOME", "MPLCONFIGDIR") or name.lower().endswith("_proxy"):
             del os.environ[name]
     os.environ |= {
