@@ -1,7 +1,7 @@
 """Two clones on one machine, with one seed: every output has the same hash in dvc.lock.
 
-The second clone differs in whatever must not matter. What a third machine may change is in the
-README ("Why believe its numbers"), and no test can check it here.
+The second clone differs in whatever must not matter. docs/REPRODUCING.md says what another machine
+may change; no test on one machine can check that.
 """
 
 import pytest
