@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: help setup demo test test-numerical lint format bench soak ui sync lock \
+.PHONY: help setup demo test test-numerical lint format bench soak ui sync check lock \
 	clean-checkpoints clean
 
 help: ## list the targets
@@ -69,6 +69,9 @@ ui: setup ## start the MLflow UI
 
 sync: setup ## log the runs that MLflow lacks, from the outputs
 	cxr sync
+
+check: setup ## verify DVC's cache and the outputs, file by file
+	@cxr check
 
 lock: setup ## update requirements.lock from pyproject.toml
 	uv pip compile pyproject.toml --extra team --extra dev --universal --python-version 3.11 \

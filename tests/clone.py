@@ -20,6 +20,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from cxr.models import backbones
+from tests import planted
 from tools import phantom
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,12 +65,14 @@ class Clone:
         settings: environment variables of all commands in it.
         umask: of all commands in it; -1: this process's.
         first: dvc.lock as it was after :func:`trained`, whatever tests have run since.
+        heard: the output of all commands so far.
     """
 
     root: Path
     settings: Mapping[str, str] = field(default_factory=dict)
     umask: int = -1
     first: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    heard: list[str] = field(default_factory=list)
 
     def call(self, *command: str, fails: bool = False, **env: str) -> str:
         """Run a command in the clone and return its output."""
@@ -78,6 +81,7 @@ class Clone:
             capture_output=True, encoding="utf-8", check=False,
         )  # fmt: skip
         said = done.stdout + done.stderr
+        self.heard.append(said)
         assert (done.returncode != 0) == fails, said
         return said
 
@@ -185,6 +189,7 @@ def trained(clone: Clone, weights: Path) -> Clone:
         weights: from :func:`write_weights`, for cnn.
     """
     made(clone)
+    planted.plant(clone.root)
     own = shutil.copyfile(weights, clone.root / "cnn.weights.h5")
     settings = overrides(TINY | {"systems.cnn.weights": f"'{own}'"})
     assert clone.stages("exp", "run", "-n", "first", *settings) == EVERY_STAGE

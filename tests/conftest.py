@@ -132,13 +132,14 @@ def cnn_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", name="clone")
 def first_clone(tmp_path_factory: pytest.TempPathFactory, cnn_weights: Path) -> "Clone":
     """A clone in which everything has run once. Tests may rerun stages, but must tidy up."""
-    from tests import clone
+    from tests import clone, planted
 
     root = tmp_path_factory.mktemp("clone")
     keras_home = root.parent / "keras"  # not the settings that the networks expect
     keras_home.mkdir()
     (keras_home / "keras.json").write_text('{"image_data_format": "channels_first"}')
-    return clone.trained(clone.Clone(root, {"KERAS_HOME": str(keras_home)}), cnn_weights)
+    settings = planted.ENVIRONMENT | {"KERAS_HOME": str(keras_home)}
+    return clone.trained(clone.Clone(root, settings), cnn_weights)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The command `cxr`: the runs it sends, its messages, and its exit."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -74,11 +75,14 @@ def test_sync_with_an_unreachable_server_is_one_line(outputs, unreachable, monke
 def test_ui_prints_the_tables_and_starts_the_server(outputs, messages, monkeypatch):
     cli.sync(Path())
     started = []
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")  # so that it is as before after the test
     monkeypatch.setattr(cli.os, "execvp", lambda _, command: started.append(command))
     call(monkeypatch, "ui", "--port", "5050")
     assert "http://127.0.0.1:5050/#/experiments/" in messages.text
     assert started[0][:2] == ["mlflow", "server"]
-    assert client.uri() in started[0]
+    # Where other users of the machine do not see it.
+    assert client.uri() not in started[0]
+    assert os.environ["MLFLOW_BACKEND_STORE_URI"] == client.uri()
 
 
 def test_ui_starts_nothing_where_there_is_a_server(outputs, messages, monkeypatch):
@@ -90,7 +94,8 @@ def test_ui_starts_nothing_where_there_is_a_server(outputs, messages, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("command", "says"), [("sync", "provenance.json"), ("ui", "MLFLOW_TRACKING_URI")]
+    ("command", "says"),
+    [("sync", "provenance.json"), ("ui", "MLFLOW_TRACKING_URI"), ("check", "DVC's cache")],
 )
 def test_help_says_what_a_command_does(monkeypatch, capsys, command, says):
     with pytest.raises(SystemExit) as end:

@@ -95,6 +95,13 @@ def test_a_killed_process_leaves_a_temporary_file_that_the_next_one_removes(tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["model.weights.h5"]
 
 
+def test_a_temporary_file_of_a_temporary_file_is_removed_too(tmp_path):
+    """As a table has it that is written together with other files (tensors.build)."""
+    (tmp_path / ".999999999.part..999999999.part.a.csv").write_text("half")
+    files.write_text(tmp_path / "a.csv", "whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cxr import urls
 from cxr.errors import InputError, reported
 from cxr.tracking.provenance import NAME
 
@@ -27,6 +28,13 @@ ran. Complete runs do not change; incomplete runs are completed.
 Run it from the repository's root. It writes to mlflow.db there, or to MLFLOW_TRACKING_URI.
 """
 
+CHECK = """\
+Read every file in DVC's cache and every output in this repository, and name each that is not what
+DVC wrote: a bad disk, an edit in place. It says which outputs they belong to and what to do.
+
+Run it from the repository's root. It reads everything and changes nothing.
+"""
+
 log = logging.getLogger(__name__)
 
 
@@ -43,11 +51,19 @@ def main() -> None:
         "sync", help="log the runs that MLflow lacks", description=SYNC,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    commands.add_parser(
+        "check", help="verify DVC's cache and the outputs", description=CHECK,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     with reported():
         if given.command == "ui":
             ui(given.port)
+        elif given.command == "check":
+            from cxr import integrity  # here, so that --help does not import DVC
+
+            integrity.check(Path())
         else:
             sync(Path())
 
@@ -88,7 +104,7 @@ def sync(root: Path) -> None:
             raise InputError(message) from error
     log.info(
         "%d of %d stages were missing in MLflow at %s and have been logged",
-        sent, loggable, client.uri(),
+        sent, loggable, urls.public(client.uri()),
     )  # fmt: skip
     if problems:
         message = f"{len(problems)} cannot be logged: {'; '.join(problems)}"
@@ -107,7 +123,7 @@ def ui(port: int) -> None:
     from cxr.tracking import client
 
     served = client.uri().startswith("http")
-    root = client.uri().rstrip("/") if served else f"http://127.0.0.1:{port}"
+    root = urls.public(client.uri().rstrip("/")) if served else f"http://127.0.0.1:{port}"
     try:
         pages = client.pages()
     except client.FAILURES as error:
@@ -119,9 +135,11 @@ def ui(port: int) -> None:
         log.info("no runs yet: run `dvc repro` or `make demo`; the UI is at %s", root)
     if not served:
         log.info("starting; press Ctrl-C to stop")
-        store = ["--backend-store-uri", client.uri()]
+        # Not an argument, which every user of the machine can see: the address of a database may
+        # hold a password.
+        os.environ["MLFLOW_BACKEND_STORE_URI"] = client.uri()
         where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        os.execvp("mlflow", ["mlflow", "server", *where, *store])
+        os.execvp("mlflow", ["mlflow", "server", *where])
 
 
 def _load(folder: Path) -> Any:

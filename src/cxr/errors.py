@@ -1,8 +1,14 @@
 """The exceptions that end a command with one line, and how it reports them."""
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from cxr import urls
+
+# The disk is full, the user's quota is used up, or the file is larger than `ulimit -f` allows.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class InputError(ValueError):
@@ -17,17 +23,31 @@ class Stopped(KeyboardInterrupt):
     """The user or the system stopped the command; the message says how to go on."""
 
 
+def no_space(target: object, error: OSError) -> InputError:
+    """Return the error for a file that a full disk cannot take; ``error`` has one of FULL."""
+    return InputError(
+        f"no space left for {target} ({error.strerror}): free some, then run the same command again"
+    )
+
+
 @contextmanager
 def reported() -> Iterator[None]:
-    """Exit with a one-line message if the block fails for a reason that the user can fix."""
+    """Exit with a one-line message if the block fails for a reason that the user can fix.
+
+    URLs in it are shown without credentials, which libraries quote in their errors.
+    """
     try:
         yield
     except InputError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {urls.public(error)}")
     except PermissionError as error:
         sys.exit(
             f"error: no permission for {error.filename} ({error.strerror}): make it readable and "
             "writable for this user, or run where it is"
         )
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        sys.exit(f"error: {no_space(error.filename or 'a file', error)}")
     except KeyboardInterrupt as stop:
         sys.exit(str(stop) or "stopped; nothing half-written is left")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from cxr.errors import InputError
+from cxr.errors import FULL, InputError, no_space
 
 # Columns that are always text: the id 0012 must not become 12, nor the patient NA become NaN.
 TEXT = (
@@ -43,7 +43,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         a dot and that nothing reads; the next call for the same ``path`` removes it.
 
     Raises:
-        InputError: the folder cannot be written to.
+        InputError: the folder cannot be written to, or the disk is full.
     """
     target = Path(path)
     temporary = target.with_name(f".{os.getpid()}.part.{target.name}")
@@ -52,6 +52,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         _remove_leftovers(target)
         temporary.touch()
     except OSError as error:
+        if error.errno in FULL:
+            raise no_space(target, error) from error
         message = (
             f"cannot write {target}: {error.strerror}. "
             f"Make {target.parent} writable for this user, or run from a folder that is."
@@ -60,8 +62,27 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(target)
+    except OSError as error:
+        if error.errno in FULL:
+            raise no_space(target, error) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def reserve(path: str | os.PathLike[str], size: int) -> None:
+    """Check that the disk has room for ``size`` bytes at ``path``, and give the file that size.
+
+    Call it before writing through a memory map or with HDF5: where the disk turns out to be full,
+    the first ends the process with SIGBUS and the second with SIGSEGV, without a message.
+
+    Raises:
+        OSError: there is not enough room; :func:`replacing` makes it an InputError.
+    """
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    with Path(path).open("ab") as stream:
+        os.posix_fallocate(stream.fileno(), 0, size)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -152,7 +173,8 @@ def bytes_sha256(data: bytes) -> str:
 
 def _remove_leftovers(target: Path) -> None:
     """Remove the temporary files of ``target`` whose process has ended; DVC never removes them."""
-    named = re.compile(r"\.(\d{1,9})\.part\." + re.escape(target.name))
+    # The prefix is there twice if write_csv got a path from replacing.
+    named = re.compile(r"(?:\.(\d{1,9})\.part\.){1,2}" + re.escape(target.name))
     for path in list(target.parent.iterdir()):
         match = named.fullmatch(path.name)
         if match is None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cxr import files
+from cxr import files, urls
 from cxr.data import archive
 from cxr.errors import InputError
 from cxr.labels import CLASSES
@@ -48,7 +48,8 @@ def to_zip(source: str, target: Path) -> dict[str, Any]:
         target: the zip to write.
 
     Returns:
-        origin, licence, doi, citation, sha256, bytes, and counts by class: equal for equal sources.
+        origin (a URL without credentials), licence, doi, citation, sha256, bytes, and counts by
+        class: equal for equal sources.
 
     Raises:
         InputError: the source is missing, cannot be downloaded, has another hash, is not a valid
@@ -71,7 +72,7 @@ def to_zip(source: str, target: Path) -> dict[str, Any]:
             # A copy, not a hard link: DVC links its outputs into its cache and makes them
             # read-only, and an edit of the output in place would change the cached download.
             shutil.copyfile(_download(descriptor), temporary)
-            about = {"origin": descriptor.url} | descriptor.model_dump(
+            about = {"origin": urls.public(descriptor.url)} | descriptor.model_dump(
                 include={"licence", "doi", "citation"}
             )
         else:
@@ -149,13 +150,14 @@ def _download(descriptor: Descriptor) -> Path:
         urls={name: descriptor.url},
         retry_if_failed=RETRIES,
     )
-    cached = fetcher.abspath / name
-    log.info("%s (%.1f MB): looking for it in the cache, %s", descriptor.url,
+    cached, url = fetcher.abspath / name, urls.public(descriptor.url)
+    pooch.get_logger().setLevel(logging.WARNING)  # it logs the URL with its credentials
+    log.info("%s (%.1f MB): looking for it in the cache, %s", url,
              descriptor.bytes / 1e6, cached)  # fmt: skip
     try:
         fetcher.fetch(name, downloader=pooch.HTTPDownloader(progressbar=True, timeout=60))
     except requests.exceptions.RequestException as error:
-        message = f"cannot download {descriptor.url} ({type(error).__name__}): {advice}"
+        message = f"cannot download {url} ({type(error).__name__}): {advice}"
         raise InputError(message) from error
     except OSError as error:
         message = (
@@ -166,13 +168,13 @@ def _download(descriptor: Descriptor) -> Path:
     except ValueError as error:  # pooch's error for another hash
         got = re.search(r"got ([0-9a-f]{64})", str(error))
         message = (
-            f"{descriptor.url} gave a file with sha256 {got.group(1) if got else 'unknown'}, not "
+            f"{url} gave a file with sha256 {got.group(1) if got else 'unknown'}, not "
             f"{descriptor.sha256}; it was removed. Try again, or {advice}"
         )
         raise InputError(message) from error
     if cached.stat().st_size != descriptor.bytes:
         message = (
-            f"{descriptor.url} gave {cached.stat().st_size:,} bytes with the right sha256, but the "
+            f"{url} gave {cached.stat().st_size:,} bytes with the right sha256, but the "
             f"descriptor has {descriptor.bytes:,}: correct its field bytes"
         )
         raise InputError(message)

@@ -41,6 +41,7 @@ def build(
         images = np.lib.format.open_memmap(
             pixels, mode="w+", dtype="uint8", shape=(len(manifest), size, size)
         )
+        files.reserve(pixels, pixels.stat().st_size)
         with archive.open_zip(archive_path) as opened:
 
             def cache(row: tuple[int, str, str]) -> None:

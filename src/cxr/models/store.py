@@ -39,10 +39,22 @@ def save(architecture: str, weights: Mapping[str, list[np.ndarray]], folder: Pat
     names[list(weights)[-1]] = WEIGHTS
     for phase, name in names.items():
         model.set_weights(weights[phase])
-        with files.replacing(folder / name) as temporary:
-            model.save_weights(temporary)
+        write_weights(model, folder / name)
     files.write_json(folder / PHASES / INDEX, names)
     return model
+
+
+def write_weights(model: keras.Model, path: Path) -> None:
+    """Write a model's weights to ``path``, whole or not at all.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    arrays = model.get_weights()
+    with files.replacing(path) as temporary:
+        # HDF5 adds about 2,100 bytes per array.
+        files.reserve(temporary, 2**16 + sum(array.nbytes + 4096 for array in arrays))
+        model.save_weights(temporary)
 
 
 def load(folder: str | Path, phase: str | None = None) -> keras.Model:

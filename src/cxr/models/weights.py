@@ -13,7 +13,7 @@ import numpy as np
 
 from cxr import files, params
 from cxr.errors import InputError
-from cxr.models import backbones, origin
+from cxr.models import backbones, origin, store
 
 FILE = f"{origin.FOLDER}/backbone.weights.h5"
 
@@ -148,7 +148,7 @@ def _fetch_imagenet(backbone: backbones.Backbone, name: str, path: Path) -> None
     # Keras requires the suffix .weights.h5, which ``path`` need not have.
     with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
         saved = Path(temporary) / Path(FILE).name
-        model.save_weights(saved)
+        store.write_weights(model, saved)
         saved.replace(path)
 
 

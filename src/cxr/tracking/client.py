@@ -22,13 +22,17 @@ from typing import Any
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+# MLflow would print the server's URL with its credentials.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 import mlflow
+import requests
 from alembic.util import CommandError
 from mlflow.entities import LoggedModelStatus, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from cxr import urls
 from cxr.errors import InputError
 from cxr.tracking import records
 from cxr.tracking.records import Record
@@ -66,6 +70,10 @@ FAILURES = (MlflowException, CommandError, SQLAlchemyError, OSError, InputError)
 
 # Limits of MLflow's log_batch.
 MAX_METRICS, MAX_ENTRIES, MAX_VALUE = 1000, 100, 6000
+
+# A server that accepts connections and answers nothing would cost MLFLOW_HTTP_REQUEST_TIMEOUT three
+# times, at the start and at the end of each stage.
+ANSWER_SECONDS = 10
 
 LoadModel = Callable[[Path], Any]
 
@@ -131,19 +139,26 @@ def optional(subject: str) -> Iterator[None]:
     try:
         yield
     except FAILURES as error:
-        reason = str(error).strip().split("\n")[0][:200]
+        reason = urls.public(error).strip().split("\n")[0][:200]
         log.warning(
             "MLflow at %s could not log %s (%s). Nothing is lost: the outputs contain everything, "
             "and `cxr sync` logs it later.",
-            uri(), subject, reason,
+            urls.public(uri()), subject, reason,
         )  # fmt: skip
 
 
 def connect() -> mlflow.MlflowClient:
-    """Return a client of :func:`uri`, and limit MLflow's own log to warnings."""
+    """Return a client of :func:`uri`, and limit MLflow's own log to warnings.
+
+    Raises:
+        TimeoutError: the server accepts connections and does not answer.
+    """
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for handler in logging.getLogger("mlflow").handlers:
+        handler.addFilter(_without_credentials)
     mlflow.set_tracking_uri(uri())
+    _check_answers()
     with _alone():
         return mlflow.MlflowClient()
 
@@ -172,6 +187,25 @@ def id_tag(stage: str) -> str:
 def metrics(values: Mapping[str, float], moment: int, step: int) -> list[Metric]:
     """Return metrics for log_batch; ``moment`` is in milliseconds since 1970."""
     return [Metric(name, value, moment, step) for name, value in values.items()]
+
+
+def _without_credentials(entry: logging.LogRecord) -> bool:
+    """Hide the credentials of URLs in an entry of MLflow's log, which is shown then."""
+    entry.msg, entry.args = urls.public(entry.getMessage()), ()
+    return True
+
+
+def _check_answers() -> None:
+    """Raise a TimeoutError if a server hangs; MLflow itself reports every other failure."""
+    if not uri().startswith("http"):
+        return
+    try:
+        requests.get(f"{uri().rstrip('/')}/health", timeout=ANSWER_SECONDS)
+    except requests.exceptions.Timeout as error:
+        message = f"no answer in {ANSWER_SECONDS} seconds"
+        raise TimeoutError(message) from error
+    except requests.exceptions.RequestException:
+        return
 
 
 @contextmanager
@@ -307,14 +341,19 @@ def _log_model(run_id: str, model: Any, requirements: Sequence[str]) -> None:
         inputs=Schema([TensorSpec(np.dtype("uint8"), (-1, *shape[1:]))]),
         outputs=Schema([TensorSpec(np.dtype("float32"), (-1, 1))]),
     )
+    # By the client, because log_model would add tags of the moment: the URL of git's first remote,
+    # which may hold credentials, and HEAD.
+    experiment_id = mlflow.get_run(run_id).info.experiment_id
+    logged = mlflow.MlflowClient().create_logged_model(experiment_id, "model", run_id)
     with mlflow.start_run(run_id=run_id):
         # mlflow.keras works with every backend, mlflow.tensorflow with TensorFlow alone.
         # Requirements are given, because MLflow would start a process that imports TensorFlow
         # (10 s) to infer them. There is no input example, because the flavour fails on it
         # (mlflow/mlflow#16183).
         mlflow.keras.log_model(
-            model, name="model", signature=signature, pip_requirements=list(requirements)
-        )
+            model, model_id=logged.model_id, signature=signature,
+            pip_requirements=list(requirements),
+        )  # fmt: skip
 
 
 def _params(record: Record) -> dict[str, str]:

@@ -23,6 +23,7 @@ class Live:
         self.run_id = ""
         self.server: mlflow.MlflowClient | None = None
         provenance = started.provenance
+        self._latest = records.milliseconds(provenance["started"])
         with client.optional("the training's progress"):
             server = client.connect()
             experiment_id = client.experiment(server, provenance["mlflow_experiment"])
@@ -45,8 +46,9 @@ class Live:
         server, self.server = self.server, None
         if server is not None:
             with client.optional("the training's progress"):
-                now = int(time.time() * 1000)
-                sent = client.metrics(records.numbers(values), now, number)
+                # Never back, as a clock may be set: MLflow returns the epochs in this order.
+                self._latest = max(self._latest, int(time.time() * 1000))
+                sent = client.metrics(records.numbers(values), self._latest, number)
                 server.log_batch(self.run_id, metrics=sent)
                 self.server = server
 

@@ -9,8 +9,8 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,12 @@ class Started:
     Attributes:
         provenance: the part of provenance.json that is known at the start.
         clock: ``time.perf_counter()`` at the start.
+        states: size, time and inode of each input at the start, by its path.
     """
 
     provenance: Mapping[str, Any]
     clock: float
+    states: Mapping[str, tuple[int, int, int] | None] = field(default_factory=dict)
 
 
 def start(
@@ -63,11 +65,13 @@ def start(
         InputError: an input is missing.
     """
     clock = time.perf_counter()
+    inputs = [Path(path) for path in inputs]
+    states = {file.as_posix(): _state(file) for path in inputs for file in _below(path)}
     provenance = {
         "id": uuid.uuid4().hex,
         "stage": stage,
         "item": item,
-        "started": _now(),
+        "started": _text(datetime.now(UTC)),
         "git": {"commit": _commit(), "changed": _changed()},
         "dvc": {
             "experiment": os.environ.get("DVC_EXP_NAME") or None,
@@ -77,7 +81,7 @@ def start(
         "parameters": dict(parameters),
         "inputs": hashes(inputs),
     }
-    return Started(provenance, clock)
+    return Started(provenance, clock, states)
 
 
 def resumed(started: Started, sittings: Sequence[Mapping[str, Any]], seconds: float) -> Started:
@@ -89,7 +93,9 @@ def resumed(started: Started, sittings: Sequence[Mapping[str, Any]], seconds: fl
         seconds: of the earlier sittings, up to the checkpoint.
     """
     first = {key: sittings[0][key] for key in ("id", "started")}
-    return Started({**started.provenance, **first}, started.clock - seconds)
+    return replace(
+        started, provenance={**started.provenance, **first}, clock=started.clock - seconds
+    )
 
 
 def sitting(started: Started, device: str) -> dict[str, Any]:
@@ -116,11 +122,16 @@ def finish(
         folder: the stage's own, for example ``models/vgg16_transfer``; all files in it are outputs.
         device: the device that computed; by default the CPU.
         training: policy, durations, backend and sittings, for the train stage alone.
+
+    Raises:
+        InputError: an input was replaced while the stage ran, so that the outputs may come from
+            both contents. DVC would record the new one as what they were made from.
     """
+    _check_unchanged(started, folder)
     before = dict(started.provenance)
     provenance = {key: before.pop(key) for key in ("id", "stage", "item", "started")}
     provenance |= {
-        "ended": _now(),
+        "ended": _text(_end(started)),
         "seconds": round(time.perf_counter() - started.clock, 1),
         **before,
         "outputs": hashes([folder], leave_out=folder / NAME),
@@ -159,6 +170,33 @@ def hashes(paths: Iterable[Path], leave_out: Path | None = None) -> dict[str, st
     return {file.as_posix(): files.file_md5(file) for file in sorted(found)}
 
 
+def _check_unchanged(started: Started, folder: Path) -> None:
+    """Compare the inputs with their state at the start; the content decides, not the time."""
+    for path, md5 in started.provenance["inputs"].items():
+        now = _state(Path(path))
+        if now == started.states.get(path, now) or (now and files.file_md5(path) == md5):
+            continue
+        (folder / NAME).unlink(missing_ok=True)  # an earlier one, which does not fit these outputs
+        name = " ".join(filter(None, (started.provenance["stage"], started.provenance["item"])))
+        message = (
+            f"{path} was {'replaced' if now else 'removed'} while {name} ran, so its outputs may "
+            "be a mixture: run `dvc repro` again, and leave the file alone until it ends"
+        )
+        raise InputError(message)
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Return a file's size, time of change and inode; None if it is missing.
+
+    They differ if the file was written to or replaced.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
 def _below(path: Path) -> list[Path]:
     if path.is_dir():
         # Hidden files are half-written ones that a killed process left (files.replacing).
@@ -169,8 +207,17 @@ def _below(path: Path) -> list[Path]:
     return [path]
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _end(started: Started) -> datetime:
+    """Return the time now, or a later one if the clock was set back while the stage ran.
+
+    A run that ends before it starts would have negative durations in MLflow.
+    """
+    passed = timedelta(seconds=time.perf_counter() - started.clock)
+    return max(datetime.now(UTC), datetime.fromisoformat(started.provenance["started"]) + passed)
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
 
 
 def _commit() -> str | None:
