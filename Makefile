@@ -67,8 +67,8 @@ soak: setup ## kill the train stage 200 times and compare its results (an hour)
 ui: setup ## start the MLflow UI
 	@cxr ui --port $(PORT)
 
-sync: setup ## log the runs that MLflow lacks, from the outputs
-	cxr sync
+sync: setup ## log the runs that MLflow lacks, of every revision and experiment that DVC has
+	cxr sync --all
 
 check: setup ## verify DVC's cache and the outputs, file by file
 	@cxr check

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from cxr import cli, errors, files
 from cxr.data import source
-from cxr.tracking import client, records
+from cxr.tracking import client, records, server
 from tests import planted
 from tests.faults.server import Server
 from tests.planted import MARK, USER
@@ -149,8 +149,8 @@ class TestTrackingServer:
 
     def test_mlflows_own_log_does_not_show_them(self, monkeypatch, capfd, unreachable):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", unreachable.replace("//", f"//{USER}"))
-        client.connect()
-        logging.getLogger("mlflow.system_metrics").warning("no answer from %s", client.uri())
+        server.connect()
+        logging.getLogger("mlflow.system_metrics").warning("no answer from %s", server.uri())
         said = "".join(capfd.readouterr())
         assert "no answer from http://***@127.0.0.1" in said
         assert not planted.is_in(said)
@@ -161,13 +161,13 @@ class TestTrackingServer:
         folder = tmp_path / "server"
         folder.mkdir()
         shutil.copyfile(empty_database, folder / "mlflow.db")
-        server = Server(folder)
+        remote = Server(folder)
         (tmp_path / "project").mkdir()
         monkeypatch.chdir(tmp_path / "project")
         for name, value in planted.ENVIRONMENT.items():
             if not name.startswith("MLFLOW_"):  # other credentials than those in the URL
                 monkeypatch.setenv(name, value)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url.replace("//", f"//{USER}"))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", remote.url.replace("//", f"//{USER}"))
         caplog.set_level("INFO")
         project = Project(settings)
         image = keras.Input((8, 8, 1))
@@ -176,16 +176,16 @@ class TestTrackingServer:
         project.split()
         trained = project.train()
         try:
-            server.start()
+            remote.start()
             assert client.send(records.of(trained), cli._load)
-            cli.sync(Path())
+            cli.sync(False)
             cli.ui(5000)
             run = mlflow.search_runs(experiment_names=["imagenet-to-xray"]).iloc[0]
             assert run["status"] == "FINISHED"
         finally:
-            server.kill()
+            remote.kill()
         assert planted.leaks(tmp_path) == []
         assert list(folder.rglob("model.keras"))
-        assert f"http://***@127.0.0.1:{server.port}" in caplog.text
+        assert f"http://***@127.0.0.1:{remote.port}" in caplog.text
         assert not planted.is_in(caplog.text)
         assert not planted.is_in("".join(capfd.readouterr()))

@@ -1,4 +1,4 @@
-"""The command ``cxr``: start the MLflow UI, and log the runs that MLflow lacks."""
+"""The command ``cxr``: the MLflow UI, runs that MLflow lacks, and what belongs to what."""
 
 import argparse
 import logging
@@ -7,12 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cxr import urls
-from cxr.errors import InputError, reported
-from cxr.tracking.provenance import NAME
-
-# The stages' output folders in pipeline order, so that training is logged before its evaluation.
-FOLDERS = ("raw", "splits", "tensors/*", "weights/*", "models/*", "evaluations/*", "reports")
+from cxr.errors import reported
 
 UI = """\
 Start the MLflow UI on this machine, and print the address of each experiment's table of models.
@@ -23,9 +18,21 @@ SYNC = """\
 Log the runs that MLflow lacks, from the outputs in this repository. Use it after the database was
 lost, the server was down, or `dvc pull` or `dvc repro` restored a stage instead of running it. Each
 run is built from its stage's provenance.json, so it shows when, where and with which code the stage
-ran. Complete runs do not change; incomplete runs are completed.
+ran. Complete runs do not change; incomplete runs are completed; a run that was deleted in MLflow
+stays deleted.
+
+With --all also the runs of every other revision in this clone: experiments, branches, tags and
+their commits, from DVC's cache or a remote. `make sync` does that. The workspace does not change.
+For a teammate's revisions run `git fetch` and `dvc exp pull` first.
 
 Run it from the repository's root. It writes to mlflow.db there, or to MLFLOW_TRACKING_URI.
+"""
+RUNS = """\
+With a revision (commit, branch, tag, DVC experiment; by default the workspace): list its MLflow
+runs, and the stages that MLflow lacks.
+
+With the id of an MLflow run, or its first characters: show its commit, DVC experiment, the MD5 of
+each input and output, the revisions that have these outputs, and how to rebuild them.
 """
 
 CHECK = """\
@@ -40,75 +47,66 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Parse the arguments and run the subcommand."""
-    parser = argparse.ArgumentParser("cxr", description="Show and log the pipeline's MLflow runs.")
+    parser = argparse.ArgumentParser(
+        "cxr", description="Show and log the pipeline's MLflow runs, and verify its files."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    shown = commands.add_parser(
-        "ui", help="start the MLflow UI", description=UI,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+
+    def add(name: str, summary: str, description: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name, help=summary, description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+
+    shown = add("ui", "start the MLflow UI", UI)
     shown.add_argument("--port", type=int, default=5000, help="port of the UI (default: 5000)")
-    commands.add_parser(
-        "sync", help="log the runs that MLflow lacks", description=SYNC,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    synced = add("sync", "log the runs that MLflow lacks", SYNC)
+    synced.add_argument("--all", action="store_true", help="of every revision that DVC has")
+    listed = add("runs", "revision -> its MLflow runs; MLflow run -> its origin", RUNS)
+    listed.add_argument(
+        "name", nargs="?", default="workspace", metavar="REV_OR_RUN",
+        help="a revision, or the id of an MLflow run (default: workspace)",
     )  # fmt: skip
-    commands.add_parser(
-        "check", help="verify DVC's cache and the outputs", description=CHECK,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    add("check", "verify DVC's cache and the outputs", CHECK)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     with reported():
-        if given.command == "ui":
-            ui(given.port)
-        elif given.command == "check":
-            from cxr import integrity  # here, so that --help does not import DVC
+        match given.command:
+            case "ui":
+                ui(given.port)
+            case "sync":
+                sync(given.all)
+            case "runs":
+                runs(given.name)
+            case "check":
+                from cxr import integrity  # here, so that --help does not import DVC
 
-            integrity.check(Path())
-        else:
-            sync(Path())
+                integrity.check(Path())
 
 
-def sync(root: Path) -> None:
-    """Log the runs that MLflow lacks.
-
-    Args:
-        root: the folder with ``raw/``, ``models/`` and the other outputs.
+def sync(every: bool) -> None:
+    """Log the runs that MLflow lacks: of the workspace, or of every revision that DVC has.
 
     Raises:
         InputError: there are no outputs, MLflow cannot be reached, or a run cannot be built.
     """
-    folders = [
-        path.parent for pattern in FOLDERS for path in sorted(root.glob(f"{pattern}/{NAME}"))
-    ]
-    if not folders:
-        message = (
-            f"no {NAME} in {', '.join(FOLDERS)}: run from the repository's root, after `dvc repro` "
-            "or `dvc pull`"
-        )
-        raise InputError(message)
-    from tqdm import tqdm
+    from cxr.tracking import sync  # here, so that --help does not import MLflow
 
-    from cxr.tracking import client, records  # here, so that --help does not import MLflow
+    if every:
+        sync.everything(Path(), _load)
+    else:
+        sync.workspace(Path(), _load)
 
-    sent, loggable, problems = 0, 0, []
-    for folder in tqdm(folders, unit="run", disable=None):
-        try:
-            record = records.of(folder)
-            if record is not None:
-                loggable += 1
-                sent += client.send(record, _load)
-        except InputError as error:
-            problems.append(str(error))
-        except client.FAILURES as error:
-            message = f"MLflow at {client.uri()} does not answer: {error}"
-            raise InputError(message) from error
-    log.info(
-        "%d of %d stages were missing in MLflow at %s and have been logged",
-        sent, loggable, urls.public(client.uri()),
-    )  # fmt: skip
-    if problems:
-        message = f"{len(problems)} cannot be logged: {'; '.join(problems)}"
-        raise InputError(message)
+
+def runs(name: str) -> None:
+    """Show the MLflow runs of a revision, or the origin of an MLflow run.
+
+    Raises:
+        InputError: nothing has this name, or MLflow cannot be reached.
+    """
+    from cxr.tracking import runs
+
+    log.info("%s", runs.describe(name))
 
 
 def ui(port: int) -> None:
@@ -120,15 +118,12 @@ def ui(port: int) -> None:
     Raises:
         InputError: MLflow's database or server cannot be reached.
     """
-    from cxr.tracking import client
+    from cxr.tracking import server
 
-    served = client.uri().startswith("http")
-    root = urls.public(client.uri().rstrip("/")) if served else f"http://127.0.0.1:{port}"
-    try:
-        pages = client.pages()
-    except client.FAILURES as error:
-        message = f"MLflow at {client.uri()} does not answer: {error}"
-        raise InputError(message) from error
+    served = server.uri().startswith("http")
+    root = server.address().rstrip("/") if served else f"http://127.0.0.1:{port}"
+    with server.answering():
+        pages = server.pages()
     for experiment, page in pages.items():
         log.info("%-20s %s/%s", experiment, root, page)
     if not pages:
@@ -137,7 +132,7 @@ def ui(port: int) -> None:
         log.info("starting; press Ctrl-C to stop")
         # Not an argument, which every user of the machine can see: the address of a database may
         # hold a password.
-        os.environ["MLFLOW_BACKEND_STORE_URI"] = client.uri()
+        os.environ["MLFLOW_BACKEND_STORE_URI"] = server.uri()
         where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
         os.execvp("mlflow", ["mlflow", "server", *where])
 

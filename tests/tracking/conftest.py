@@ -1,6 +1,7 @@
 """A project on disk, as the stages write it, and an empty MLflow database; no Keras needed."""
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 
 from cxr import files, params
-from cxr.tracking import provenance
+from cxr.tracking import live, provenance
 
 EPOCHS = [
     {"learning_rate": 0.1, "loss": 0.8, "val_loss": 0.7},
@@ -28,7 +29,8 @@ class Project:
         files.write_text("raw/xrays.zip", "a zip")
         used = provenance.chosen(self.settings, "seed", "split")
         started = provenance.start("split", self.settings, used, [Path("raw/xrays.zip")])
-        files.write_json("splits/summary.json", {"images": {"train": images}})
+        counts = {"NORMAL": images, "PNEUMONIA": 0}
+        files.write_json("splits/summary.json", {"images": {"train": counts}, "rejected": 2})
         for name in ("manifest.csv", "rejected.csv"):
             files.write_text(f"splits/{name}", "id\n")
         provenance.finish(started, Path("splits"))
@@ -36,7 +38,8 @@ class Project:
 
     def start_training(self, system: str = "vgg") -> provenance.Started:
         files.write_text("tensors/64/images.npy", "pixels")
-        inputs = [Path("tensors/64/images.npy")]
+        files.write_text("tensors/64/index.csv", "id")
+        inputs = [Path("tensors/64/images.npy"), Path("tensors/64/index.csv")]
         return provenance.start("train", self.settings, {"seed": 0}, inputs, system)
 
     def train(
@@ -44,6 +47,7 @@ class Project:
         weights: str = "weights",
         started: provenance.Started | None = None,
         system: str = "vgg",
+        experiment: str | None = None,
     ) -> Path:
         started = started or self.start_training(system)
         folder = Path("models") / system
@@ -54,9 +58,13 @@ class Project:
         files.write_csv(folder / "history.csv", pd.DataFrame(rows))
         record = {
             # A parameter may have the name of a metric.
-            "system": {"image_size": 64, "weights": None, "head": {"pool": "average"}, "loss": "x"},
+            "system": {
+                "backbone": "vgg16", "image_size": 64, "weights": None, "epochs": "x",
+                "head": {"pool": "average"},
+            },
+            "phases": {"train": {"best_epoch": 2}},
             "seed": 0, "freeze_blocks": 4, "class_weights": None, "epochs": 2,
-            "parameters": {"total": 10}, "images": {"train": {"NORMAL": 3}},
+            "parameters": {"total": 10}, "images": {"train": {"NORMAL": 3}, "val": {"NORMAL": 1}},
             "weights_sha256": files.file_sha256(folder / "model.weights.h5"),
         }  # fmt: skip
         files.write_json(folder / "train.json", record)
@@ -65,17 +73,26 @@ class Project:
             "backend": "tensorflow",
         }  # fmt: skip
         provenance.finish(started, folder, device="a GPU", training=training)
+        self.change(folder, dvc={"experiment": experiment, "baseline": None})
         return folder
 
-    def evaluate(self, threshold: float = 0.5, auc: float = 0.9, system: str = "vgg") -> Path:
+    def evaluate(
+        self,
+        threshold: float = 0.5,
+        auc: float = 0.9,
+        system: str = "vgg",
+        experiment: str | None = None,
+    ) -> Path:
         used = {"evaluate": {"threshold": threshold}, "seed": 0}
-        inputs = [Path("models") / system / "model.weights.h5"]
+        inputs = [Path("models") / system / "model.weights.h5", Path("tensors/64/index.csv")]
         started = provenance.start("evaluate", self.settings, used, inputs, system)
         folder = Path("evaluations") / system
-        figures = {"train": {}, "val": {}, "test": {"auc": auc, "auc_low": None}}
-        figures |= {"perturbed": {}, "phases": {}, "threshold": threshold}
+        test = {"auc": auc, "auc_low": None, "tp": 1, "tn": 2, "fp": 3, "fn": 4}
+        figures = {"train": {}, "val": {}, "test": test, "perturbed": {}, "phases": {}}
+        figures["threshold"] = threshold
         files.write_json(folder / "metrics.json", figures)
         provenance.finish(started, folder)
+        self.change(folder, dvc={"experiment": experiment, "baseline": None})
         return folder
 
     @staticmethod
@@ -103,6 +120,21 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def monitors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End the threads of trainings that a test leaves as a killed process would."""
+    started, whole = [], live._monitored
+
+    def kept(*arguments: Any) -> Any:
+        started.append(whole(*arguments))
+        return started[-1]
+
+    monkeypatch.setattr(live, "_monitored", kept)
+    yield
+    for monitor in filter(None, started):
+        monitor.finish()
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """MLflow runs made from records: found again, never duplicated, and no failure ends a stage."""
 
+import fcntl
+import json
 import logging
 import os
 import subprocess
@@ -12,7 +14,7 @@ import pytest
 
 from cxr import files
 from cxr.errors import InputError
-from cxr.tracking import client, live, records
+from cxr.tracking import client, live, records, server
 from tests.tracking.conftest import EPOCHS, Project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +22,7 @@ EXPERIMENT = "imagenet-to-xray"  # tracking.experiment of params.yaml
 
 
 def runs() -> pd.DataFrame:
-    mlflow.set_tracking_uri(client.uri())
+    mlflow.set_tracking_uri(server.uri())
     return mlflow.search_runs(experiment_names=[EXPERIMENT])
 
 
@@ -29,7 +31,7 @@ def only_run() -> pd.Series:
     return run
 
 
-def epochs_of(run_id: str, name: str = "val_loss") -> list[tuple[int, float]]:
+def epochs_of(run_id: str, name: str = "epoch/val_loss") -> list[tuple[int, float]]:
     history = mlflow.MlflowClient().get_metric_history(run_id, name)
     return [(metric.step, metric.value) for metric in history]
 
@@ -63,11 +65,11 @@ def break_at(monkeypatch):
 
 class TestStore:
     def test_default_is_at_the_root_that_dvc_names(self, store):
-        assert client.uri() == f"sqlite:///{store}/mlflow.db"
+        assert server.uri() == f"sqlite:///{store}/mlflow.db"
 
     def test_tracking_uri_of_the_environment_wins(self, monkeypatch):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.org:5000")
-        assert client.uri() == "http://example.org:5000"
+        assert server.uri() == "http://example.org:5000"
 
     def test_artifacts_are_at_the_root_and_not_in_the_working_folder(self, project, monkeypatch):
         copy = Path("copy").absolute()
@@ -80,11 +82,11 @@ class TestStore:
 
     def test_experiment_opens_with_the_table_of_models(self, project):
         client.write(project.split())
-        assert "viewStateShareKey=systems" in client.pages()[EXPERIMENT]
+        assert "viewStateShareKey=systems" in server.pages()[EXPERIMENT]
 
     def test_experiment_that_another_process_has_just_created_is_taken(self, project, monkeypatch):
         folder = project.split()
-        client.connect().create_experiment(EXPERIMENT)
+        server.connect().create_experiment(EXPERIMENT)
         # As the slower process sees it: not there yet, then there.
         whole, asked = mlflow.MlflowClient.get_experiment_by_name, []
 
@@ -122,7 +124,7 @@ class TestOneRun:
         assert (run["tags.stage"], run["status"]) == ("train", "FINISHED")
         assert run["params.freeze_blocks"] == "4"
         assert run["metrics.test/auc"] == 0.9
-        assert run["metrics.val_loss"] == 0.5
+        assert run["metrics.epoch/val_loss"] == 0.5
 
     def test_it_starts_and_ends_when_the_training_did(self, project):
         folder = project.train()
@@ -169,7 +171,7 @@ class TestOneRun:
         found = runs().set_index("params.evaluate.threshold")
         assert found["metrics.test/auc"].to_dict() == {"0.5": 0.9, "0.6": 0.8}
         assert set(found["params.freeze_blocks"]) == {"4"}
-        assert set(found["metrics.val_loss"]) == {0.5}
+        assert set(found["metrics.epoch/val_loss"]) == {0.5}
         assert sync(Path("models/vgg"), folder) == 0
         assert len(runs()) == 2
 
@@ -209,7 +211,95 @@ class TestOneRun:
             sync(folder)
 
 
+class TestShown:
+    """What the UI shows of a run, besides parameters and metrics."""
+
+    def test_datasets_are_the_splits_with_the_hash_of_their_table(self, project):
+        client.write(project.train())
+        client.write(project.evaluate())
+        run = mlflow.get_run(only_run()["run_id"])
+        shown = {
+            one.tags[0].value: (
+                one.dataset.name,
+                one.dataset.digest,
+                json.loads(one.dataset.profile),
+            )
+            for one in run.inputs.dataset_inputs
+        }
+        md5 = files.file_md5("tensors/64/index.csv")
+        assert shown == {
+            "train": ("X-rays 64 x 64, train", md5, {"num_rows": 3, "NORMAL": 3}),
+            "val": ("X-rays 64 x 64, val", md5, {"num_rows": 1, "NORMAL": 1}),
+            "test": ("X-rays 64 x 64, test", md5, {"num_rows": 10, "NORMAL": 5, "PNEUMONIA": 5}),
+        }
+
+    def test_datasets_are_read_by_mlflow(self, project):
+        client.write(project.train())
+        run = mlflow.get_run(only_run()["run_id"])
+        source = mlflow.data.get_source(run.inputs.dataset_inputs[0])
+        assert source.to_dict() == {"uri": "tensors/64/index.csv"}
+
+    def test_user_and_source_are_those_of_the_training(self, project):
+        folder = project.train()
+        Project.change(folder, user="Ada")
+        client.write(folder)
+        client.write(project.evaluate())
+        run = mlflow.get_run(only_run()["run_id"])
+        assert run.info.user_id == "Ada"
+        assert run.data.tags["mlflow.source.name"] == "stages/train.py"
+
+    def test_description_opens_with_the_newest_evaluation_and_keeps_a_users_text(self, project):
+        client.write(project.train())
+        run_id = only_run()["run_id"]
+        note = only_run()[f"tags.{client.NOTE}"]
+        mlflow.MlflowClient().set_tag(run_id, client.NOTE, f"Mine.\n\n{note}\n\nAlso mine.")
+        client.write(project.evaluate())
+        client.write(project.evaluate())  # again, with an equal result
+        said = only_run()[f"tags.{client.NOTE}"]
+        parts = ("Mine.", "### Evaluation of vgg", "### Training of vgg", "Also mine.")
+        places = [said.index(part) for part in parts]
+        assert places == sorted(places)
+        assert said.count("### Evaluation") == said.count("### Training") == 1
+
+    def test_description_that_a_user_wrote_during_training_stays(self, project):
+        started = project.start_training()
+        run_id = live.Live(started).run_id
+        mlflow.MlflowClient().set_tag(run_id, client.NOTE, "Mine.")
+        client.write(project.train(started=started))
+        assert only_run()[f"tags.{client.NOTE}"] == "Mine."
+
+
 class TestSync:
+    def test_deleted_run_stays_deleted(self, project):
+        folders = [project.train(), project.evaluate()]
+        sync(*folders)
+        mlflow.MlflowClient().delete_run(only_run()["run_id"])
+        assert sync(*folders) == 0
+        assert runs().empty
+
+    def test_deleted_experiment_is_named_with_what_to_do(self, project):
+        folder = project.split()
+        sync(folder)
+        experiment = mlflow.get_experiment_by_name(EXPERIMENT).experiment_id
+        mlflow.MlflowClient().delete_experiment(experiment)
+        with pytest.raises(InputError, match=f"restore --experiment-id {experiment}"):
+            sync(folder)
+
+    def test_no_other_process_sends_meanwhile(self, project, monkeypatch):
+        # It would find no run of this record, as `cxr sync` beside a stage that ends.
+        whole, refused = mlflow.MlflowClient.create_run, []
+
+        def watched(self, *args, **kwargs):
+            with Path("mlflow.db-sending").open("wb") as lock:
+                with pytest.raises(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                refused.append(lock)
+            return whole(self, *args, **kwargs)
+
+        monkeypatch.setattr(mlflow.MlflowClient, "create_run", watched)
+        sync(project.train())
+        assert len(refused) == 1
+
     def test_sends_what_is_missing_and_nothing_twice(self, project):
         folders = [project.split(), project.train(), project.evaluate()]
         client.write(folders[1])
@@ -263,8 +353,8 @@ class TestSync:
         assert set(runs()["status"]) == {"FINISHED"}
 
     def test_long_training_is_sent_in_batches(self, project, monkeypatch):
-        monkeypatch.setattr(client, "MAX_ENTRIES", 3)
-        monkeypatch.setattr(client, "MAX_METRICS", 7)
+        monkeypatch.setattr(server, "MAX_ENTRIES", 3)
+        monkeypatch.setattr(server, "MAX_METRICS", 7)
         assert sync(project.train()) == 1
         run = only_run()
         assert epochs_of(run["run_id"]) == [(1, 0.7), (2, 0.5)]
@@ -316,7 +406,7 @@ class TestOptional:
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         with caplog.at_level(logging.WARNING):
             client.write(folder)
-        (said,) = [r.getMessage() for r in caplog.records if r.name == "cxr.tracking.client"]
+        (said,) = [r.getMessage() for r in caplog.records if r.name == "cxr.tracking.server"]
         assert f"{unreachable} could not log splits" in said
         assert "`cxr sync` logs it later" in said
 

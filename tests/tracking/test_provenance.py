@@ -42,6 +42,12 @@ def start(settings, inputs=(), **parameters):
 
 
 class TestGit:
+    def test_user_is_gits_and_nothing_of_the_environment(self, repository, settings, monkeypatch):
+        monkeypatch.setenv("USER", "someone")
+        assert start(settings).provenance["user"] is None
+        git("config", "user.name", "Ada Lovelace")
+        assert start(settings).provenance["user"] == "Ada Lovelace"
+
     def test_outside_of_a_repository_there_is_no_commit(self, folder, settings):
         assert start(settings).provenance["git"] == {"commit": None, "changed": []}
 
@@ -108,7 +114,7 @@ class TestFinish:
         provenance.finish(start(settings, seed=3), Path("out"))
         note = files.read_json("out/provenance.json")
         assert list(note) == [
-            "id", "stage", "item", "started", "ended", "seconds", "git", "dvc",
+            "id", "stage", "item", "started", "ended", "seconds", "user", "git", "dvc",
             "mlflow_experiment", "parameters", "inputs", "outputs", "device", "versions",
         ]  # fmt: skip
         assert len(note["id"]) == 32

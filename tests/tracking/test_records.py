@@ -1,6 +1,7 @@
 """Records: made from a stage's folder, and from nothing of the present."""
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from cxr import files
 from cxr.errors import InputError
-from cxr.tracking import records
+from cxr.tracking import metrics, records
 from tests.tracking.conftest import Project
 
 
@@ -16,7 +17,9 @@ def test_split_has_its_parameters_figures_and_files(project):
     record = records.of(project.split(images=30))
     assert record.params["seed"] == "0"
     assert record.params["split.protocol"] == "grouped"
-    assert record.metrics["images/train"] == 30
+    assert record.params["rejected"] == "2"
+    assert record.metrics == {}  # counts are no figures to compare
+    assert record.datasets[0].profile == {"num_rows": 30, "NORMAL": 30, "PNEUMONIA": 0}
     assert record.artifacts == ["summary.json", "manifest.csv", "rejected.csv", "provenance.json"]
     assert record.tags["dvc.md5.raw/xrays.zip"] == files.file_md5("raw/xrays.zip")
 
@@ -32,6 +35,7 @@ def test_nothing_of_the_present_enters(project, monkeypatch):
         device="a CPU",
         parameters={"seed": 7},
         started="2020-01-02T03:04:05+00:00",
+        user="Ada",
     )
     before = records.of(folder)
     monkeypatch.setenv("DVC_EXP_NAME", "now")
@@ -41,11 +45,12 @@ def test_nothing_of_the_present_enters(project, monkeypatch):
     record = records.of(folder)
     assert record == before
     assert record.experiment == "old"
-    assert record.params == {"seed": "7"}
+    assert record.params == {"seed": "7", "rejected": "2"}
     assert record.started == datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp() * 1000
     expected = {
         "mlflow.source.git.commit": "c" * 40, "git.changed": "true", "dvc.experiment": "then",
-        "version.keras": "3.0.0", "device": "a CPU",
+        "version.keras": "3.0.0", "device": "a CPU", "mlflow.user": "Ada",
+        "mlflow.source.name": "stages/split.py", "mlflow.source.type": "LOCAL",
     }  # fmt: skip
     assert {k: v for k, v in record.tags.items() if not k.startswith("dvc.md5.")} == expected
 
@@ -54,7 +59,7 @@ def test_training_has_epochs_with_the_times_of_their_ends(project):
     record = records.of(project.train())
     ends, rows = zip(*record.epochs, strict=True)
     assert [end - record.started for end in ends] == [4000, 6500]
-    assert [row["val_loss"] for row in rows] == [0.7, 0.5]
+    assert [row["epoch/val_loss"] for row in rows] == [0.7, 0.5]
     assert record.params["freeze_blocks"] == "4"
     assert record.params["head.pool"] == "average"
     assert record.params["policy"] == "float32"
@@ -103,6 +108,59 @@ def test_random_weights_have_no_record(project, sha256, logged):
     assert (records.of(Path("weights/vgg")) is not None) == logged
 
 
+def test_records_are_read_from_another_folder(project, tmp_path):
+    project.train()
+    before = records.of(project.evaluate())
+    elsewhere = tmp_path / "elsewhere"
+    for name in ("models", "evaluations"):
+        shutil.copytree(name, elsewhere / name)
+        shutil.rmtree(name)
+    after = records.of(elsewhere / "evaluations/vgg")
+    assert after.weights == before.weights
+    assert after.training.weights == after.weights
+    assert after.training.epochs == before.training.epochs
+
+
+def test_training_has_the_curves_that_people_compare_and_counts_are_no_metrics(project):
+    record = records.of(project.train())
+    assert set(record.metrics) == {"epochs", "seconds", "seconds_per_epoch"}
+    row = dict.fromkeys(("learning_rate", "loss", "auc", "val_auc", "recall", "val_precision"), 0.5)
+    assert set(metrics.of_epoch(row)) == {
+        "schedule/learning_rate", "epoch/loss", "epoch/auc", "epoch/val_auc"
+    }  # fmt: skip
+    assert record.params["parameters.total"] == "10"
+    assert [(d.name, d.counts) for d in record.datasets] == [
+        ("X-rays 64 x 64, train", {"NORMAL": 3}), ("X-rays 64 x 64, val", {"NORMAL": 1})
+    ]  # fmt: skip
+    assert {d.md5 for d in record.datasets} == {files.file_md5("tensors/64/index.csv")}
+
+
+def test_evaluation_has_the_test_images_with_counts_from_its_figures(project):
+    project.train()
+    (images,) = records.of(project.evaluate()).datasets
+    assert images.name == "X-rays 64 x 64, test"
+    assert images.counts == {"NORMAL": 5, "PNEUMONIA": 5}  # tn + fp, tp + fn
+
+
+def test_description_says_what_on_what_with_which_result_and_how_to_rebuild_it(project):
+    folder = project.train()
+    Project.change(
+        folder,
+        git={"commit": "c" * 40, "changed": ["src/cxr/files.py"]},
+        dvc={"experiment": "three", "baseline": None},
+        user="Ada",
+    )
+    note = records.of(folder).note
+    for said in (
+        "Training of vgg: vgg16 from random weights, 4 blocks frozen", "best epoch: train 2",
+        "train 3 NORMAL", files.file_md5("tensors/64/index.csv"), "on a GPU, by Ada",
+        f"git checkout {'c' * 40}\ndvc exp apply three\ndvc repro train@vgg",
+        "uncommitted changes in `src/cxr/files.py`",
+    ):  # fmt: skip
+        assert said in note
+    assert "AUC 0.900 (undefined to undefined)" in records.of(project.evaluate()).note
+
+
 def test_a_folder_of_thousands_of_inputs_gives_no_tags(project):
     folder = project.split()
     Project.change(folder, inputs={f"xrays/{n}.jpeg": "0a" for n in range(101)})
@@ -111,12 +169,17 @@ def test_a_folder_of_thousands_of_inputs_gives_no_tags(project):
 
 def test_values_that_are_not_numbers_are_left_out():
     values = {"a": {"b": 1, "c": None, "d": float("nan"), "e": "text"}}
-    assert records.numbers(values) == {"a/b": 1.0}
+    assert metrics.numbers(values) == {"a/b": 1.0}
 
 
 def test_missing_file_and_files_of_another_version_are_named(project):
     folder = project.train()
     (folder / "provenance.json").write_text(json.dumps({"id": "1", "stage": "train"}))
+    with pytest.raises(InputError, match="models/vgg was written by another version"):
+        records.of(folder)
+    project.train()
+    seconds = files.read_json(folder / "provenance.json")["training"] | {"seconds_per_epoch": [1]}
+    Project.change(folder, training=seconds)  # history.csv has two epochs
     with pytest.raises(InputError, match="models/vgg was written by another version"):
         records.of(folder)
     (folder / "train.json").unlink()

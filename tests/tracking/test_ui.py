@@ -1,6 +1,7 @@
-"""The MLflow UI in a browser: its table has both baselines and their metrics."""
+"""The MLflow UI in a browser: the table of both baselines, and the charts of a run."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from cxr.tracking import client
+from cxr.tracking import server as tracking_server
 from cxr.tracking.records import Record
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -38,6 +40,7 @@ def _log_models() -> None:
             tags={"system": system, "dvc.experiment": "three"},
             metrics={"test/auc": auc, "test/accuracy": 0.9, "val/auc": 0.97, "epochs": 6},
             artifacts=[],
+            epochs=[(1_795_548_877_000, {"epoch/loss": 0.5, "epoch/val_auc": 0.9})],
         )
         client.send(record)
 
@@ -79,8 +82,8 @@ def _wait(url: str, process: subprocess.Popen, log: Path, seconds: int = 120) ->
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt install chromium")
-def test_table_shows_both_baselines_beside_freeze_blocks(server, tmp_path):
-    page_of = client.pages()["imagenet-to-xray"]
+def test_table_shows_both_baselines_and_a_run_opens_with_its_curves(server, tmp_path):
+    page_of = tracking_server.pages()["imagenet-to-xray"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         page = browser.new_page(viewport={"width": 1700, "height": 700})
@@ -89,9 +92,16 @@ def test_table_shows_both_baselines_beside_freeze_blocks(server, tmp_path):
         page.get_by_text("train vgg16_scratch").first.wait_for()
         text = page.inner_text("body")
         page.screenshot(path=tmp_path / "ui.png")
+        # The page of a run opens with its curves.
+        page.get_by_text("train vgg16_transfer").first.click()
+        page.get_by_role("tab", name="Model metrics").click()
+        page.get_by_text("val_auc").first.wait_for()
+        charts = page.inner_text("body")
         browser.close()
     assert "0.9871" in text
     assert "0.9542" in text
     assert "test/auc" in text
     assert "freeze_blocks" in text
     assert "three" in text  # the DVC experiment that a model belongs to
+    sections = re.findall(r"^(epoch|test|val|Model metrics)\n+\(\d+\)$", charts, re.MULTILINE)
+    assert sections == ["epoch", "test", "val", "Model metrics"]

@@ -5,75 +5,30 @@ database was deleted, the server was down, or DVC took the stage from its cache.
 epoch when it ends, see :mod:`cxr.tracking.live`.
 
 The id in provenance.json identifies a run. Training and evaluation of a model share one run. The
-tag that marks a run as complete is written last, so that an incomplete run can be completed.
+tag that marks a run as complete is written last, so that an incomplete run can be completed. A run
+that a user deleted in MLflow stays deleted.
 """
 
-import fcntl
 import json
-import logging
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-# mlflow reads these when it is imported. No usage data leaves the machine. A server that is down
-# costs seconds, not the minutes of MLflow's default of seven retries.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-# MLflow would print the server's URL with its credentials.
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-
 import mlflow
-import requests
-from alembic.util import CommandError
-from mlflow.entities import LoggedModelStatus, Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
+import numpy as np
+from mlflow import entities
+from mlflow.data.schema import TensorDatasetSchema
+from mlflow.entities import DatasetInput, InputTag, Param, Run, RunTag, ViewType
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
 
-from cxr import urls
 from cxr.errors import InputError
-from cxr.tracking import records
+from cxr.tracking import notes, records, server
+from cxr.tracking.datasets import Dataset
 from cxr.tracking.records import Record
 
-log = logging.getLogger(__name__)
-
-# The table of models, with settings and metrics, that `cxr ui` links to. MLflow stores a view as a
-# tag of the experiment and shows it for ?viewStateShareKey=systems.
-VIEW = "systems"
-VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
-VIEW_STATE = {
-    "searchFilter": "tags.stage = 'train'",
-    "orderByKey": "metrics.`test/auc`",
-    "orderByAsc": False,
-    "startTime": "ALL",
-    "lifecycleFilter": "Active",
-    "modelVersionFilter": "All Runs",
-    "datasetsFilter": [],
-    "selectedColumns": [
-        *(f"metrics.`{name}`" for name in ("test/auc", "perturbed/auc", "test/accuracy", "epochs")),
-        *(f"params.`{name}`" for name in ("freeze_blocks", "weights", "image_size")),
-        "tags.`dvc.experiment`",
-    ],
-    "runsExpanded": {},
-    "runsPinned": [],
-    "runsHidden": [],
-    "compareRunCharts": [],
-    "viewMaximized": False,
-}
-
 MODEL = "cxr.model"  # tag: system and MD5 of the weights, equal for training and evaluation
-
-# Errors of MLflow, of its database, and of reading a record.
-FAILURES = (MlflowException, CommandError, SQLAlchemyError, OSError, InputError)
-
-# Limits of MLflow's log_batch.
-MAX_METRICS, MAX_ENTRIES, MAX_VALUE = 1000, 100, 6000
-
-# A server that accepts connections and answers nothing would cost MLFLOW_HTTP_REQUEST_TIMEOUT three
-# times, at the start and at the end of each stage.
-ANSWER_SECONDS = 10
+NOTE = "mlflow.note.content"  # tag: the description, in Markdown
 
 LoadModel = Callable[[Path], Any]
 
@@ -85,7 +40,7 @@ def write(*folders: Path, load: LoadModel | None = None) -> None:
         folders: for example ``models/vgg16_transfer``, each with its provenance.json.
         load: returns the Keras model of a folder; if None, no model is logged.
     """
-    with optional(", ".join(map(str, folders))):
+    with server.optional(", ".join(map(str, folders))):
         for record in filter(None, map(records.of, folders)):
             send(record, load)
 
@@ -97,15 +52,23 @@ def send(record: Record, load: LoadModel | None = None) -> bool:
         InputError: an evaluation's training is neither in MLflow nor in ``models/``.
         MlflowException: the server cannot be reached.
     """
+    # A stage that ends while `cxr sync` runs must not log its run twice.
+    with server.alone("sending"):
+        return _send(record, load)
+
+
+def _send(record: Record, load: LoadModel | None) -> bool:
     training = record.training
     if training is not None:
-        send(training, load)
-    client = connect()
-    experiment_id = experiment(client, record.experiment)
+        _send(training, load)
+    client = server.connect()
+    experiment_id = server.experiment(client, record.experiment)
     run = _find(client, experiment_id, record)
     if run is not None and _is_complete(run, record):
         return False
-    if training is not None and (run is None or _mark("train") not in run.data.tags):
+    if run is None and _is_deleted(client, experiment_id, record):
+        return False
+    if training is not None and (run is None or server.complete_tag("train") not in run.data.tags):
         # The training's run holds an evaluation with other parameters, so this one gets its own.
         run = _write(client, experiment_id, training, run, load)
     if run is None and record.stage == "evaluate":
@@ -118,107 +81,6 @@ def send(record: Record, load: LoadModel | None = None) -> bool:
     return True
 
 
-def uri() -> str:
-    """Return MLFLOW_TRACKING_URI or, by default, an SQLite file at the repository's root.
-
-    ``dvc exp run --temp`` and the queue run in a copy of the repository, but log to the original,
-    whose path DVC sets in DVC_ROOT.
-    """
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_root()}/mlflow.db"
-
-
-def pages() -> dict[str, str]:
-    """Return the address of the table of models in the UI, for each experiment of this project."""
-    ours = [e for e in connect().search_experiments() if VIEW_TAG in e.tags]
-    return {e.name: f"#/experiments/{e.experiment_id}/runs?viewStateShareKey={VIEW}" for e in ours}
-
-
-@contextmanager
-def optional(subject: str) -> Iterator[None]:
-    """Log a tracking failure inside the block as a warning, because no result depends on it."""
-    try:
-        yield
-    except FAILURES as error:
-        reason = urls.public(error).strip().split("\n")[0][:200]
-        log.warning(
-            "MLflow at %s could not log %s (%s). Nothing is lost: the outputs contain everything, "
-            "and `cxr sync` logs it later.",
-            urls.public(uri()), subject, reason,
-        )  # fmt: skip
-
-
-def connect() -> mlflow.MlflowClient:
-    """Return a client of :func:`uri`, and limit MLflow's own log to warnings.
-
-    Raises:
-        TimeoutError: the server accepts connections and does not answer.
-    """
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    for handler in logging.getLogger("mlflow").handlers:
-        handler.addFilter(_without_credentials)
-    mlflow.set_tracking_uri(uri())
-    _check_answers()
-    with _alone():
-        return mlflow.MlflowClient()
-
-
-def experiment(client: mlflow.MlflowClient, name: str) -> str:
-    """Return the id of an MLflow experiment; a missing one is created."""
-    existing = client.get_experiment_by_name(name)
-    if existing is None:
-        # In the database's folder, because the working folder may be a temporary copy.
-        local = (_root() / "mlartifacts").as_uri() if uri().startswith("sqlite:") else None
-        try:
-            tags = {VIEW_TAG: json.dumps(VIEW_STATE)}
-            return client.create_experiment(name, artifact_location=local, tags=tags)
-        except MlflowException:
-            existing = client.get_experiment_by_name(name)  # another process may have created it
-            if existing is None:
-                raise
-    return existing.experiment_id
-
-
-def id_tag(stage: str) -> str:
-    """Return the name of the tag that holds the id of a stage's provenance."""
-    return f"cxr.{stage}.id"
-
-
-def metrics(values: Mapping[str, float], moment: int, step: int) -> list[Metric]:
-    """Return metrics for log_batch; ``moment`` is in milliseconds since 1970."""
-    return [Metric(name, value, moment, step) for name, value in values.items()]
-
-
-def _without_credentials(entry: logging.LogRecord) -> bool:
-    """Hide the credentials of URLs in an entry of MLflow's log, which is shown then."""
-    entry.msg, entry.args = urls.public(entry.getMessage()), ()
-    return True
-
-
-def _check_answers() -> None:
-    """Raise a TimeoutError if a server hangs; MLflow itself reports every other failure."""
-    if not uri().startswith("http"):
-        return
-    try:
-        requests.get(f"{uri().rstrip('/')}/health", timeout=ANSWER_SECONDS)
-    except requests.exceptions.Timeout as error:
-        message = f"no answer in {ANSWER_SECONDS} seconds"
-        raise TimeoutError(message) from error
-    except requests.exceptions.RequestException:
-        return
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Let one process at a time open an SQLite file: MLflow's migrations of a new one race."""
-    if not uri().startswith("sqlite:///"):
-        yield
-        return
-    with Path(uri().removeprefix("sqlite:///") + "-lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
-        yield
-
-
 def _find(client: mlflow.MlflowClient, experiment_id: str, record: Record) -> Run | None:
     """Return the run that a record belongs to, complete or not.
 
@@ -226,8 +88,10 @@ def _find(client: mlflow.MlflowClient, experiment_id: str, record: Record) -> Ru
     one that holds this evaluation, then the newest. Runs with other parameters or metrics do not
     count, because MLflow cannot change parameters and the earlier evaluation remains valid.
     """
-    own = (id_tag(record.stage), record.id)
-    by_id = {own} if record.training is None else {own, (id_tag("train"), record.training.id)}
+    own = (server.id_tag(record.stage), record.id)
+    by_id = {own}
+    if record.training is not None:
+        by_id.add((server.id_tag("train"), record.training.id))
     tag, value = (MODEL, record.weights) if record.stage == "evaluate" else own
     runs = client.search_runs(
         [experiment_id], f"tags.`{tag}` = '{value}'", order_by=["attributes.start_time DESC"]
@@ -237,12 +101,11 @@ def _find(client: mlflow.MlflowClient, experiment_id: str, record: Record) -> Ru
         matching = by_id & run.data.tags.items()
         return bool(matching - {own}), own in matching
 
-    fitting = [
-        run
-        for run in runs
-        if _fits(run, record) and (by_id & run.data.tags.items() or _mark("train") in run.data.tags)
-    ]
-    return max(fitting, key=rank, default=None)
+    def belongs(run: Run) -> bool:
+        known = bool(by_id & run.data.tags.items())
+        return known or server.complete_tag("train") in run.data.tags
+
+    return max((run for run in runs if _fits(run, record) and belongs(run)), key=rank, default=None)
 
 
 def _fits(run: Run, record: Record) -> bool:
@@ -252,12 +115,12 @@ def _fits(run: Run, record: Record) -> bool:
 
 
 def _is_complete(run: Run, record: Record) -> bool:
-    return run.data.tags.get(_mark(record.stage)) == record.id
+    return run.data.tags.get(server.complete_tag(record.stage)) == record.id
 
 
-def _mark(stage: str) -> str:
-    """Return the name of the tag that marks a stage's record as completely logged."""
-    return f"cxr.{stage}.complete"
+def _is_deleted(client: mlflow.MlflowClient, experiment_id: str, record: Record) -> bool:
+    complete = f"tags.`{server.complete_tag(record.stage)}` = '{record.id}'"
+    return bool(client.search_runs([experiment_id], complete, ViewType.DELETED_ONLY, 1))
 
 
 def _write(
@@ -269,7 +132,7 @@ def _write(
 ) -> Run:
     """Log the parts of a record that a run lacks, or all in a new run; the mark comes last."""
     is_new = run is None
-    tags = {**record.tags, id_tag(record.stage): record.id}
+    tags = {**record.tags, server.id_tag(record.stage): record.id}
     if record.weights is not None:
         tags[MODEL] = record.weights
     if run is None:
@@ -278,18 +141,21 @@ def _write(
             tags={"stage": record.stage} | tags,
         )  # fmt: skip
     run_id, held = run.info.run_id, run.data
+    tags[NOTE] = notes.merged(held.tags.get(NOTE, ""), record.note)[: server.MAX_VALUE]
     params = [Param(k, v) for k, v in _params(record).items() if k not in held.params]
     figures = {k: v for k, v in record.metrics.items() if held.metrics.get(k) != v}
-    values = metrics(figures, record.ended, 0)
+    values = server.metrics(figures, record.ended, 0)
     epochs = [
         value
         for number, (ended, row) in enumerate(record.epochs, start=1)
-        for value in metrics(row, ended, number)
+        for value in server.metrics(row, ended, number)
     ]
-    logged = set() if is_new else _logged(client, run_id, {value.key for value in epochs})
-    values += [value for value in epochs if (value.key, value.step) not in logged]
+    known = set() if is_new else server.logged(client, run_id, {value.key for value in epochs})
+    values += [value for value in epochs if (value.key, value.step) not in known]
     entries = [RunTag(k, v) for k, v in tags.items() if held.tags.get(k) != v]
-    _log_batches(client, run_id, params, entries, values)
+    server.log_batches(client, run_id, params, entries, values)
+    if record.datasets:
+        client.log_inputs(run_id, [_input(dataset) for dataset in record.datasets])
     for name in record.artifacts:
         inside = (Path(record.stage) / name).parent.as_posix()
         client.log_artifact(run_id, str(record.folder / name), inside)
@@ -297,45 +163,36 @@ def _write(
         _log_model(run_id, load(record.folder), record.requirements)
     if record.stage != "evaluate":  # whose run ended with its training
         client.set_terminated(run_id, "FINISHED", end_time=record.ended)
-    client.set_tag(run_id, _mark(record.stage), record.id)
+    client.set_tag(run_id, server.complete_tag(record.stage), record.id)
     return run
 
 
-def _log_batches(
-    client: mlflow.MlflowClient,
-    run_id: str,
-    params: Sequence[Param],
-    tags: Sequence[RunTag],
-    metrics: Sequence[Metric],
-) -> None:
-    """Log with as few calls as MLflow's limits allow."""
-    while params or tags or metrics:
-        # At most 1,000 entries in total per call.
-        room = MAX_METRICS - len(params[:MAX_ENTRIES]) - len(tags[:MAX_ENTRIES])
-        client.log_batch(
-            run_id, metrics=metrics[:room], params=params[:MAX_ENTRIES], tags=tags[:MAX_ENTRIES]
-        )
-        params, tags, metrics = params[MAX_ENTRIES:], tags[MAX_ENTRIES:], metrics[room:]
-
-
-def _logged(client: mlflow.MlflowClient, run_id: str, names: Iterable[str]) -> set[tuple[str, int]]:
-    """Return the (metric, step) pairs that a run has, so that no epoch is logged twice."""
-    return {(name, m.step) for name in names for m in client.get_metric_history(run_id, name)}
+def _input(dataset: Dataset) -> DatasetInput:
+    """Return the entry under "Datasets" in the UI; MLflow keeps one of each name and digest."""
+    schema = None
+    if dataset.size is not None:
+        pixels = TensorSpec(np.dtype("uint8"), (-1, dataset.size, dataset.size))
+        schema = json.dumps(TensorDatasetSchema(Schema([pixels])).to_dict())
+    shown = entities.Dataset(
+        name=dataset.name,
+        digest=dataset.md5,
+        source_type="local",
+        source=json.dumps({"uri": dataset.path}),
+        schema=schema,
+        profile=json.dumps(dataset.profile),
+    )
+    return DatasetInput(shown, [InputTag("mlflow.data.context", dataset.split)])
 
 
 def _has_model(client: mlflow.MlflowClient, run: Run) -> bool:
     models = client.search_logged_models(
         [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"
     )
-    return any(model.status == LoggedModelStatus.READY for model in models)
+    return any(model.status == entities.LoggedModelStatus.READY for model in models)
 
 
 def _log_model(run_id: str, model: Any, requirements: Sequence[str]) -> None:
     """Log a Keras model with its signature."""
-    import numpy as np
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
     shape = model.input_shape
     signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype("uint8"), (-1, *shape[1:]))]),
@@ -357,8 +214,4 @@ def _log_model(run_id: str, model: Any, requirements: Sequence[str]) -> None:
 
 
 def _params(record: Record) -> dict[str, str]:
-    return {name: value[:MAX_VALUE] for name, value in record.params.items()}
-
-
-def _root() -> Path:
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+    return {name: value[: server.MAX_VALUE] for name, value in record.params.items()}

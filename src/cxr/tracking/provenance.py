@@ -72,6 +72,7 @@ def start(
         "stage": stage,
         "item": item,
         "started": _text(datetime.now(UTC)),
+        "user": (_git("config", "user.name") or "").strip() or None,
         "git": {"commit": _commit(), "changed": _changed()},
         "dvc": {
             "experiment": os.environ.get("DVC_EXP_NAME") or None,

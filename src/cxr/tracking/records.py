@@ -4,7 +4,6 @@ A record is read from stage outputs alone, because HEAD, the environment, params
 dvc.lock may have changed since the stage ran.
 """
 
-import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,19 @@ from typing import Any
 
 from cxr import files
 from cxr.errors import InputError
-from cxr.labels import SPLITS
+from cxr.labels import CLASSES, SPLITS
+from cxr.tracking import datasets, metrics, notes
+from cxr.tracking.datasets import Dataset
 from cxr.tracking.provenance import NAME
 
 WEIGHTS = "model.weights.h5"
 TRAINED = (WEIGHTS, "architecture.json", "history.csv", "train.json")
+
+# Outputs that no record reads; they are most of the bytes.
+UNREAD = ("raw/xrays.zip", "tensors/*/images.npy", "weights/*/initial/*.h5")
+
+# The tags of the run as a whole. An evaluation in its training's run does not change them.
+OF_RUN = ("mlflow.user", "mlflow.source.name", "mlflow.source.type")
 
 # A stage with more inputs has no tags for them; the artifact provenance.json lists them all.
 INPUT_TAGS = 100
@@ -40,7 +47,10 @@ class Record:
         params: by dotted name.
         tags: by name.
         metrics: finite numbers, by name, for example ``test/auc``.
-        epochs: for each epoch, its end in milliseconds since 1970 and its metrics.
+        note: the run's description, in Markdown.
+        datasets: the images that the stage used or made.
+        epochs: for each epoch, its end in milliseconds since 1970 and its metrics, for example
+            ``epoch/val_loss``.
         artifacts: names of files in the folder.
         has_model: whether the folder holds a Keras model to log.
         requirements: packages that loading the model needs, for example ``keras==3.15.1``.
@@ -59,6 +69,8 @@ class Record:
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
     artifacts: Sequence[str]
+    note: str = ""
+    datasets: Sequence[Dataset] = ()
     epochs: Sequence[tuple[int, Mapping[str, float]]] = ()
     has_model: bool = False
     requirements: Sequence[str] = ()
@@ -86,7 +98,9 @@ def of(folder: Path) -> Record | None:
     provenance = files.read_json(folder / NAME)
     try:
         return _READERS[provenance["stage"]](folder, provenance)
-    except (KeyError, TypeError, AttributeError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         message = (
             f"{folder} was written by another version of this project ({error!r}): "
             "rebuild it with `dvc repro --force`"
@@ -98,6 +112,9 @@ def tags(provenance: Mapping[str, Any]) -> dict[str, str]:
     """Return a run's tags from its provenance, which may be that of an unfinished stage."""
     inputs = provenance["inputs"] if len(provenance["inputs"]) <= INPUT_TAGS else {}
     named = {
+        "mlflow.user": provenance.get("user"),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": f"stages/{provenance['stage']}.py",
         "mlflow.source.git.commit": provenance["git"]["commit"],
         "git.changed": str(bool(provenance["git"]["changed"])).lower(),
         "dvc.experiment": provenance["dvc"]["experiment"],
@@ -109,13 +126,9 @@ def tags(provenance: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Flatten nested metrics to names like ``test/auc``; only finite numbers are returned."""
-    return {
-        name: float(value)
-        for name, value in _flat(values, "/").items()
-        if isinstance(value, int | float) and math.isfinite(value)
-    }
+def is_random(provenance: Mapping[str, Any]) -> bool:
+    """Return whether a weights stage chose random weights, which have no record."""
+    return provenance["parameters"]["systems"][provenance["item"]]["weights"] is None
 
 
 def milliseconds(moment: str) -> int:
@@ -127,28 +140,39 @@ def _download(folder: Path, provenance: Mapping[str, Any]) -> Record:
     source = files.read_json(folder / "source.json")
     return _record(
         folder, provenance,
-        parameters=provenance["parameters"],
-        metrics={"images": source["counts"], "bytes": source["bytes"]},
+        parameters=provenance["parameters"] | {"images": source["counts"]}
+        | {"bytes": source["bytes"]},
         artifacts=["source.json"],
         extra={"source.sha256": source["sha256"]},
     )  # fmt: skip
 
 
 def _split(folder: Path, provenance: Mapping[str, Any]) -> Record:
+    summary = files.read_json(folder / "summary.json")
+    counts = {split: summary["images"].get(split, {}) for split in SPLITS}
     return _record(
         folder, provenance,
-        parameters=provenance["parameters"],
-        metrics=files.read_json(folder / "summary.json"),
+        parameters=provenance["parameters"]
+        | {name: value for name, value in summary.items() if isinstance(value, int)},
         artifacts=["summary.json", "manifest.csv", "rejected.csv"],
+        images=datasets.listed("manifest.csv", provenance["outputs"], counts),
     )  # fmt: skip
 
 
 def _preprocess(folder: Path, provenance: Mapping[str, Any]) -> Record:
+    index = files.read_csv(folder / "index.csv")
+    counts = {
+        split: {
+            name: int(((index["split"] == split) & (index["label"] == label)).sum())
+            for label, name in enumerate(CLASSES)
+        }
+        for split in SPLITS
+    }
     return _record(
         folder, provenance,
         parameters=provenance["parameters"] | {"image_size": provenance["item"]},
-        metrics={"images": len(files.read_csv(folder / "index.csv"))},
         artifacts=["contact_sheet.png", "index.csv"],
+        images=datasets.listed("index.csv", provenance["outputs"], counts),
     )  # fmt: skip
 
 
@@ -168,23 +192,30 @@ def _train(folder: Path, provenance: Mapping[str, Any]) -> Record:
     about = files.read_json(folder / "train.json")
     training, versions = provenance["training"], provenance["versions"]
     history = files.read_csv(folder / "history.csv").drop(columns=["epoch", "phase"])
+    images = datasets.listed("index.csv", provenance["inputs"], about["images"])
+    what, result = notes.training(about)
     seconds = training["seconds_per_epoch"]
     begun = milliseconds(provenance["started"])
     ends = [begun + round(1000 * passed) for passed in accumulate(seconds)]
-    rows = [numbers({str(k): v for k, v in row.items()}) for row in history.to_dict("records")]
+    rows = [
+        metrics.of_epoch({str(k): v for k, v in row.items()}) for row in history.to_dict("records")
+    ]
     phases = sorted(path.relative_to(folder).as_posix() for path in (folder / "phases").iterdir())
     return _record(
         folder, provenance,
         parameters=about["system"]
         | {"seed": about["seed"], "freeze_blocks": about["freeze_blocks"]}
-        | {"class_weight": about["class_weights"] or "none", "policy": training["policy"]},
-        metrics={
-            "parameters": about["parameters"],
+        | {"class_weight": about["class_weights"] or "none", "policy": training["policy"]}
+        | {"parameters": about["parameters"]},
+        figures={
             "epochs": about["epochs"],
             "seconds": training["seconds"],
             "seconds_per_epoch": statistics.median(seconds),
-            "images": about["images"],
         },
+        images=images,
+        note=notes.written(
+            f"{notes.TRAINING} of {folder.name}: {what}", provenance, images, result
+        ),
         artifacts=[*TRAINED, *phases],
         extra={"weights.sha256": about["weights_sha256"]},
         epochs=list(zip(ends, rows, strict=True)),
@@ -194,7 +225,7 @@ def _train(folder: Path, provenance: Mapping[str, Any]) -> Record:
             for package in ("keras", training["backend"])
             if package in versions
         ],
-        weights=f"{folder.name}:{provenance['outputs'][(folder / WEIGHTS).as_posix()]}",
+        weights=f"{folder.name}:{provenance['outputs'][f'models/{folder.name}/{WEIGHTS}']}",
     )  # fmt: skip
 
 
@@ -202,7 +233,10 @@ def _evaluate(folder: Path, provenance: Mapping[str, Any]) -> Record:
     system = folder.name
     figures = files.read_json(folder / "metrics.json")
     trained = folder.parents[1] / "models" / system
-    weights = f"{system}:{provenance['inputs'][(trained / WEIGHTS).as_posix()]}"
+    weights = f"{system}:{provenance['inputs'][f'models/{system}/{WEIGHTS}']}"
+    images = datasets.listed(
+        "index.csv", provenance["inputs"], {"test": datasets.of_rates(figures["test"])}
+    )
     training = of(trained) if (trained / NAME).is_file() else None
     if training is not None and training.weights != weights:
         training = None  # the system was trained again; these metrics are of the previous model
@@ -211,7 +245,14 @@ def _evaluate(folder: Path, provenance: Mapping[str, Any]) -> Record:
     return _record(
         folder, provenance,
         parameters={"evaluate": own.pop("evaluate") | own},
-        metrics={k: figures[k] for k in (*SPLITS, "perturbed", "phases")},
+        figures={
+            split: {name: figures[split].get(name) for name in names}
+            for split, names in metrics.EVALUATED.items()
+        },
+        images=images,
+        note=notes.written(
+            f"{notes.EVALUATION} of {system}", provenance, images, notes.evaluation(figures)
+        ),
         artifacts=_names(folder),
         prefix="evaluate.",
         weights=weights,
@@ -224,7 +265,7 @@ def _compare(folder: Path, provenance: Mapping[str, Any]) -> Record:
     return _record(
         folder, provenance,
         parameters={"systems": ", ".join(provenance["parameters"]["systems"])},
-        metrics={str(k): v for k, v in table.select_dtypes("number").to_dict("index").items()},
+        figures={str(k): v for k, v in table[list(metrics.COMPARED)].to_dict("index").items()},
         artifacts=_names(folder),
     )  # fmt: skip
 
@@ -245,13 +286,17 @@ def _record(
     provenance: Mapping[str, Any],
     parameters: Mapping[str, Any],
     artifacts: Iterable[str],
-    metrics: Mapping[str, Any] | None = None,
+    figures: Mapping[str, Any] | None = None,
+    images: Sequence[Dataset] = (),
+    note: str | None = None,
     extra: Mapping[str, str] | None = None,
     prefix: str = "",
     **more: Any,
 ) -> Record:
     """Build a record: the parts that all stages share, and those given."""
     everything = tags(provenance) | dict(extra or {})
+    if prefix:
+        everything = {name: v for name, v in everything.items() if name not in OF_RUN}
     system = (
         {"system": folder.name} if provenance["stage"] in ("weights", "train", "evaluate") else {}
     )
@@ -263,27 +308,19 @@ def _record(
         experiment=provenance["mlflow_experiment"],
         started=milliseconds(provenance["started"]),
         ended=milliseconds(provenance["ended"]),
-        params={name: str(value) for name, value in _flat(parameters, ".").items()},
+        params={name: str(value) for name, value in metrics.flat(parameters).items()},
         tags=system | {f"{prefix}{name}": value for name, value in everything.items()},
-        metrics=numbers(metrics or {}),
+        metrics=metrics.numbers(figures or {}),
         artifacts=list(dict.fromkeys([*artifacts, NAME])),
+        datasets=images,
+        note=note or notes.written(_title(provenance), provenance, images),
         **more,
     )
 
 
+def _title(provenance: Mapping[str, Any]) -> str:
+    return f"Stage {' '.join(filter(None, (provenance['stage'], provenance['item'])))}"
+
+
 def _names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-
-
-def _flat(nested: Mapping[str, Any], joint: str, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings and lists of mappings to keys like ``a.b.0.c``."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value):
-            value = dict(enumerate(value))
-        if isinstance(value, Mapping):
-            flat |= _flat(value, joint, f"{name}{joint}")
-        else:
-            flat[name] = value
-    return flat

@@ -1,0 +1,50 @@
+"""The numbers of a run: which of a stage's figures become MLflow metrics, and their names."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+# The metrics that MLflow gets; metrics.json, history.csv and comparison.csv, among the artifacts,
+# have the rest. MLflow's page of a run has a section of charts for each prefix, sorted by name:
+# `epoch` comes first, with the curves of training in its first row and those of validation in its
+# second.
+CURVES = ("accuracy", "auc", "loss")
+TEST = ("auc", "auc_low", "auc_high", "accuracy", "precision", "recall", "specificity", "f1")
+EVALUATED = {
+    "train": ("auc", "accuracy"),
+    "val": ("auc", "accuracy"),
+    "test": TEST,
+    "perturbed": ("auc", "auc_low", "auc_high", "accuracy"),
+}
+COMPARED = ("auc", "accuracy", "perturbed_auc")
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Flatten nested metrics to names like ``test/auc``; only finite numbers are returned."""
+    return {
+        name: float(value)
+        for name, value in flat(values, "/").items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def of_epoch(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return an epoch's metrics for MLflow from a row of history.csv or Keras's logs."""
+    curves = {f"epoch/{side}{name}" for side in ("", "val_") for name in CURVES}
+    named = {f"epoch/{name}": value for name, value in numbers(row).items()}
+    rate = {"schedule/learning_rate": named.get("epoch/learning_rate")}
+    return numbers({name: value for name, value in named.items() if name in curves} | rate)
+
+
+def flat(nested: Mapping[str, Any], joint: str = ".", prefix: str = "") -> dict[str, Any]:
+    """Flatten nested mappings and lists of mappings to keys like ``a.b.0.c``, as in params.yaml."""
+    found: dict[str, Any] = {}
+    for key, value in nested.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value):
+            value = dict(enumerate(value))
+        if isinstance(value, Mapping):
+            found |= flat(value, joint, f"{name}{joint}")
+        else:
+            found[name] = value
+    return found

@@ -1,0 +1,309 @@
+"""``cxr runs``: a revision of DVC -> its MLflow runs, and a run -> all that DVC knows of it."""
+
+import json
+import re
+import shlex
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities import Run, ViewType
+from ruamel.yaml import YAML
+from tabulate import tabulate
+
+from cxr import files
+from cxr.errors import InputError
+from cxr.tracking import metrics, records, revisions, server
+from cxr.tracking.provenance import NAME
+from cxr.tracking.revisions import MissingError, Repository, Revision
+
+RUN_ID = re.compile(r"[0-9a-f]{4,32}")
+STAGES = ("download", "split", "preprocess", "weights", "train", "evaluate", "compare")
+SYNC = "`cxr sync --all` logs them from the outputs"
+
+
+def describe(name: str) -> str:
+    """Return the MLflow runs of a revision, or the origin of an MLflow run.
+
+    Args:
+        name: ``workspace``, a commit, branch, tag or DVC experiment; or the id of an MLflow run, of
+            which the first four or more characters are enough.
+
+    Raises:
+        InputError: nothing has this name, more than one thing has, or MLflow cannot be reached.
+    """
+    with server.answering(), revisions.repository() as repository:
+        client = server.connect()
+        revision = repository.find(name)
+        run = _run(client, name) if RUN_ID.fullmatch(name) else None
+        if revision is not None and run is not None:
+            message = (
+                f"{name} is both {revision.name} and MLflow run {run.info.run_id}: give more "
+                "characters of the one you mean"
+            )
+            raise InputError(message)
+        if run is not None:
+            return "\n".join(_origin(client, run, repository))
+        if revision is not None:
+            return "\n".join(_of_revision(client, revision))
+    message = (
+        f"no commit, branch, tag, DVC experiment or MLflow run at {server.address()} is named "
+        f"{name}: `git log`, `dvc exp list --all` and `cxr ui` list them"
+    )
+    raise InputError(message)
+
+
+def _of_revision(client: mlflow.MlflowClient, revision: Revision) -> Iterator[str]:
+    """List the runs of a revision, and the stages that have none."""
+    yield f"{', '.join(revision.names)}: MLflow runs at {server.address()}"
+    if not revision.folders():
+        yield "dvc.lock there names no provenance.json: another version of this project wrote it"
+        return
+    table, lacking, missing = [], [], []
+    trained: dict[str, str] = {}
+    for folder in revision.folders():
+        try:
+            provenance = revision.provenance(folder)
+        except MissingError:
+            missing.append(folder)
+            continue
+        stage, item = provenance["stage"], provenance["item"] or ""
+        title = " ".join(filter(None, (stage, item)))
+        experiment = provenance["dvc"]["experiment"] or ""
+        if stage == "train":
+            trained[item] = provenance["id"]
+        if stage == "weights" and records.is_random(provenance):
+            table.append((stage, item, "none: random weights", "", experiment))
+            continue
+        run = _with(client, provenance, trained.get(item))
+        if run is None:
+            lacking.append(title)
+            table.append((stage, item, "missing", "", experiment))
+        else:
+            table.append((stage, item, run.info.run_id, _status(run, provenance), experiment))
+            lacking += [title] if "incomplete" in table[-1][3] else []
+    yield ""
+    yield tabulate(table, ("stage", "of", "run id", "status", "DVC experiment"))
+    if lacking:
+        yield ""
+        yield f"MLflow lacks {len(lacking)} of them or a part ({', '.join(lacking)}): {SYNC}"
+    if missing:
+        yield ""
+        yield (
+            f"neither DVC's cache nor a remote has the outputs of {', '.join(missing)}: get them "
+            "with `dvc fetch --all-commits`, or let whoever ran them `dvc push`"
+        )
+
+
+def _with(
+    client: mlflow.MlflowClient, provenance: Mapping[str, Any], training: str | None
+) -> Run | None:
+    """Return the run that holds a stage; an evaluation's is that of its training, if both fit."""
+    named = f"tags.`{server.id_tag(provenance['stage'])}` = '{provenance['id']}'"
+    every = [e.experiment_id for e in client.search_experiments(ViewType.ALL)]
+    runs = client.search_runs(every, named, ViewType.ALL) if every else []
+
+    def rank(run: Run) -> tuple[bool, bool]:
+        beside = run.data.tags.get(server.id_tag("train")) == training
+        return run.info.lifecycle_stage == "active", beside
+
+    return max(runs, key=rank, default=None)
+
+
+def _status(run: Run, provenance: Mapping[str, Any]) -> str:
+    if run.info.lifecycle_stage != "active":
+        return "deleted in MLflow"
+    complete = run.data.tags.get(server.complete_tag(provenance["stage"])) == provenance["id"]
+    return run.info.status if complete else f"{run.info.status}, incomplete"
+
+
+def _run(client: mlflow.MlflowClient, prefix: str) -> Run | None:
+    """Return the run whose id begins with ``prefix``.
+
+    Raises:
+        InputError: several do.
+    """
+    every = [e.experiment_id for e in client.search_experiments(ViewType.ALL)]
+    if not every:
+        return None
+    runs = client.search_runs(every, f"attributes.run_id LIKE '{prefix}%'", ViewType.ALL, 10)
+    if len(runs) > 1:
+        named = ", ".join(run.info.run_id for run in runs)
+        message = f"{prefix} begins the ids of several MLflow runs ({named}): give more characters"
+        raise InputError(message)
+    return runs[0] if runs else None
+
+
+def _origin(client: mlflow.MlflowClient, run: Run, repository: Repository) -> Iterator[str]:
+    """Describe where a run comes from: commit, experiment, inputs, outputs, and who has them."""
+    status = run.info.status if run.info.lifecycle_stage == "active" else "deleted in MLflow"
+    yield f"run {run.info.run_id} ({run.info.run_name}, {status}) at {server.address()}"
+    stages = [stage for stage in STAGES if server.id_tag(stage) in run.data.tags]
+    if not stages:
+        yield "it has no tag of this project: something else logged it"
+    every = repository.revisions()
+    held = {stage: _provenance(client, run, stage) for stage in stages}
+    for stage, (provenance, md5) in held.items():
+        yield ""
+        if provenance is None:
+            yield from _from_tags(run, stage)
+            continue
+        yield from _from_provenance(provenance, repository)
+        yield from _kept(provenance, md5, every)
+        yield from _rebuild(provenance, [note for note, _ in held.values() if note], repository)
+
+
+def _provenance(
+    client: mlflow.MlflowClient, run: Run, stage: str
+) -> tuple[dict[str, Any] | None, str]:
+    """Return provenance.json of a stage as its run holds it, and its MD5; None if it has none."""
+    path = f"{stage}/{NAME}"
+    if not any(entry.path == path for entry in client.list_artifacts(run.info.run_id, stage)):
+        return None, ""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(client.download_artifacts(run.info.run_id, path, folder))
+        return files.read_json(file), files.file_md5(file)
+
+
+def _from_tags(run: Run, stage: str) -> Iterator[str]:
+    """Describe a stage that has not ended, or whose run is incomplete."""
+    prefix = "evaluate." if stage == "evaluate" else ""
+    tags = {k.removeprefix(prefix): v for k, v in run.data.tags.items() if k.startswith(prefix)}
+    yield f"{stage}: without {NAME}, because it has not ended, failed, or was not logged whole"
+    yield f"  commit          {tags.get('mlflow.source.git.commit', 'none')}"
+    yield f"  DVC experiment  {tags.get('dvc.experiment', 'none')}"
+    hashes = {k.removeprefix("dvc.md5."): v for k, v in tags.items() if k.startswith("dvc.md5.")}
+    yield from _hashes("inputs", hashes)
+    yield f"  if it has ended, {SYNC}"
+
+
+def _from_provenance(provenance: Mapping[str, Any], repository: Repository) -> Iterator[str]:
+    git, experiment = provenance["git"], provenance["dvc"]["experiment"]
+    title = " ".join(filter(None, (provenance["stage"], provenance["item"])))
+    yield f"{title}: {provenance['started']} to {provenance['ended']}, {provenance['device']}"
+    commit = git["commit"] or "none, outside of git"
+    if git["commit"] and repository.resolve(git["commit"]) is None:
+        commit += " (not in this clone: `git fetch`)"
+    yield f"  commit          {commit}"
+    yield f"  changed files   {', '.join(git['changed']) or 'none'}"
+    yield f"  DVC experiment  {_experiment(experiment, repository)}"
+    for sitting in (provenance.get("training") or {}).get("sittings", []):
+        yield f"  sitting         {sitting['started']}, commit {sitting['commit']}"
+    yield from _hashes("inputs", provenance["inputs"])
+    yield from _hashes("outputs", provenance["outputs"])
+
+
+def _experiment(name: str | None, repository: Repository) -> str:
+    if name is None:
+        return "none: it ran with `dvc repro` or by hand"
+    if name in repository.experiments():
+        return f"{name} (`dvc exp apply {name}` brings it to the workspace)"
+    return f"{name} (removed or renamed, or not in this clone: `dvc exp list --all`)"
+
+
+def _hashes(title: str, hashes: Mapping[str, str]) -> Iterator[str]:
+    for number, (path, md5) in enumerate(hashes.items()):
+        yield f"  {title if number == 0 else '':<15} {md5} {path}"
+
+
+def _kept(provenance: Mapping[str, Any], md5: str, every: Sequence[Revision]) -> Iterator[str]:
+    """Name the revisions that have the outputs: of this run, or equal ones of another."""
+    outputs = provenance["outputs"]
+    same, equal = [], []
+    for revision in every:
+        held = {path: revision.outputs[path] for path in outputs if path in revision.outputs}
+        if md5 in revision.outputs.values():
+            same += revision.names
+        elif held and all(outputs[path] == md5 for path, md5 in held.items()):
+            equal += revision.names
+    if same:
+        yield f"  in              {', '.join(same)}"
+    if equal:
+        yield f"  equal outputs   {', '.join(equal)} (of another execution)"
+    if not same and not equal:
+        yield (
+            "  in no revision: no dvc.lock in this clone has these outputs any more (`dvc exp "
+            "remove`, or another clone). DVC's cache keeps them until `dvc gc`; rebuild them, or "
+            "delete the run in MLflow"
+        )
+
+
+def _rebuild(
+    provenance: Mapping[str, Any], beside: Sequence[Mapping[str, Any]], repository: Repository
+) -> Iterator[str]:
+    """Give the commands that run a stage again: its commit, and what differs from params.yaml."""
+    git = provenance["git"]
+    if not git["commit"] or repository.resolve(git["commit"]) is None:
+        return
+    target = "@".join(filter(None, (provenance["stage"], provenance["item"])))
+    there = metrics.flat(_params_of(repository, git["commit"]))
+    used = _parameters(provenance, beside, repository.revisions())
+    changed = {key: value for key, value in used.items() if there.get(key) != value}
+    # DVC wants a plus before a key that params.yaml lacks.
+    named = {key if key in there else f"+{key}": value for key, value in changed.items()}
+    options = [shlex.quote(f"{key}={_value(value)}") for key, value in named.items()]
+    override = "".join(f" -S {option}" for option in options)
+    yield f"  rebuild         git checkout {git['commit']}"
+    yield f"                  dvc {f'exp run{override}' if changed else 'repro'} {target}"
+    if git["changed"]:
+        yield "                  (the changed files are in no commit)"
+
+
+def _value(value: Any) -> str:
+    """Return a parameter's value as `dvc exp run -S` reads it."""
+    words = ("null", "true", "false", "nan", "inf")
+    plain = isinstance(value, str) and re.fullmatch(r"[a-zA-Z/][\w./-]*", value)
+    if plain and value.lower() not in words:
+        return str(value)
+    return json.dumps(value)
+
+
+def _parameters(
+    provenance: Mapping[str, Any], beside: Sequence[Mapping[str, Any]], every: Sequence[Revision]
+) -> dict[str, Any]:
+    """Return the parameters of a stage and of those that made its inputs, by dotted key.
+
+    Args:
+        provenance: of the stage.
+        beside: provenance of stages that no revision need have.
+        every: the revisions to look for the others in, by the hashes of the inputs.
+    """
+    used: dict[str, Any] = {}
+    waiting, seen = [provenance], set()
+    while waiting:
+        one = waiting.pop()
+        if one["id"] in seen:
+            continue
+        seen.add(one["id"])
+        used |= {k: v for k, v in metrics.flat(one["parameters"]).items() if k not in used}
+        for path, md5 in one["inputs"].items():
+            makers = (note for note in beside if note["outputs"].get(path) == md5)
+            maker = next(makers, None) or _maker(path, md5, every)
+            waiting += [maker] if maker else []
+    return used
+
+
+def _maker(path: str, md5: str, every: Sequence[Revision]) -> Mapping[str, Any] | None:
+    """Return the provenance of the stage that made a file, from a revision that has it."""
+    for revision in every:
+        for folder in revision.folders():
+            if path.startswith(f"{folder}/") and revision.outputs.get(path, md5) == md5:
+                try:
+                    provenance = revision.provenance(folder)
+                except MissingError:
+                    continue
+                if provenance["outputs"].get(path) == md5:
+                    return provenance
+    return None
+
+
+def _params_of(repository: Repository, commit: str) -> dict[str, Any]:
+    """Return params.yaml of a commit; empty if it has none."""
+    for _ in repository.dvc.brancher(revs=[commit], workspace=False, sha_only=True):
+        fs = repository.dvc.fs
+        path = fs.join(repository.dvc.root_dir, "params.yaml")
+        if fs.exists(path):
+            return dict(YAML(typ="safe", pure=True).load(fs.read_text(path)))
+    return {}
