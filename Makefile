@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: help setup demo test test-numerical lint format bench soak ui sync check lock \
+.PHONY: help setup demo test test-numerical fuzz lint format bench soak ui sync check lock \
 	clean-checkpoints clean
 
 help: ## list the targets
@@ -46,6 +46,11 @@ NUMERICAL := tests/test_augment.py tests/models tests/training tests/evaluation
 
 test-numerical: setup ## run the tests that depend on floating-point arithmetic
 	python -m pytest -k "not jax" $(NUMERICAL)
+
+TIMES ?= 20
+
+fuzz: setup ## try TIMES as many hostile inputs as the tests do, and other ones each time
+	CXR_FUZZ=$(TIMES) python -m pytest tests/hostile
 
 lint: setup ## check format, style, types and import order
 	ruff format --check

@@ -91,7 +91,8 @@ def test_password_of_a_server_is_in_no_message(outputs, unreachable, monkeypatch
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(SystemExit) as end:
         call(monkeypatch, "sync")
-    assert f"MLflow at {unreachable.replace('//', '//***@')} does not answer" in str(end.value)
+    shown = unreachable.replace("//", "//***@")
+    assert f"MLflow at {shown} does not answer" in str(end.value)
     assert "secret" not in str(end.value)
 
 

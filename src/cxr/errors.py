@@ -10,13 +10,24 @@ from cxr import urls
 # The disk is full, the user's quota is used up, or the file is larger than `ulimit -f` allows.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+MAX_MESSAGE = 4000  # characters: a screen; a name in a zip may have 65,535
+
 
 class InputError(ValueError):
     """The user's input is wrong: a parameter, a file, a folder or a permission.
 
     The message says what was received, what is allowed and what to do. Commands print it as one
     line and exit with 1. Any other exception is a bug in this project and keeps its traceback.
+
+    As text it is one printable line of at most :data:`MAX_MESSAGE` characters, whatever names and
+    values it quotes.
     """
+
+    def __str__(self) -> str:
+        """Return the message on one line, without control characters, and shortened."""
+        line = " ".join(super().__str__().split())
+        line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)
+        return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 3]}..."
 
 
 class Stopped(KeyboardInterrupt):

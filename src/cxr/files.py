@@ -4,14 +4,29 @@ import hashlib
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
 
 from cxr.errors import FULL, InputError, no_space
+
+MAX_YAML = 1_000_000  # characters, with every alias written out; params.yaml has 17,000
+MAX_DEPTH = 50  # of lists and mappings in each other; params.yaml has 6
 
 # Columns that are always text: the id 0012 must not become 12, nor the patient NA become NaN.
 TEXT = (
@@ -156,6 +171,45 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise InputError(message) from error
 
 
+def read_yaml(path: str | os.PathLike[str], name: str | None = None) -> Any:
+    """Read a YAML 1.2 file that a person wrote: plain data, in bounded time and memory.
+
+    Tags are refused, so that a file cannot name a Python object. Aliases are counted as if they
+    were written out, because a few lines of aliases can stand for gigabytes.
+
+    Args:
+        path: the file.
+        name: its name in error messages; by default its path.
+
+    Raises:
+        InputError: the file is not YAML in UTF-8, has a tag, a control character, or a key twice,
+            or is larger or deeper than :data:`MAX_YAML` and :data:`MAX_DEPTH` allow.
+    """
+    try:
+        with Path(path).open(encoding="utf-8") as stream:
+            text = stream.read(MAX_YAML + 1)
+        if len(text) > MAX_YAML:
+            message = f"it has more than {MAX_YAML:,} characters"
+            raise ValueError(message)
+        _check_yaml(text)
+        return YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
+        # ruamel leaves the errors of int, float and date as they are.
+        raise InputError(f"{name or path} is not YAML: {_reason(error)}") from error
+
+
+def is_plain(text: str, but: str = "") -> bool:
+    """Return whether a text can be written as UTF-8 and has no control characters.
+
+    Args:
+        text: a name or a value from outside.
+        but: the control characters that it may have.
+    """
+    return text.isprintable() or not any(
+        unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") and c not in but for c in set(text)
+    )
+
+
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
     return _digest(path, "sha256")
@@ -169,6 +223,51 @@ def file_md5(path: str | os.PathLike[str]) -> str:
 def bytes_sha256(data: bytes) -> str:
     """Return the SHA-256 of ``data`` as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def _check_yaml(text: str) -> None:
+    """Check the size, depth and tags of a YAML text from its events, before anything is built."""
+    sizes: dict[str | None, int] = {}  # characters below each anchor that has ended
+    started: list[tuple[str | None, int]] = []  # the anchors of open lists, and the size before
+    size = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        line = event.start_mark.line + 1
+        size += 1
+        if isinstance(event, AliasEvent):
+            if event.anchor not in sizes:
+                message = f"line {line}: the alias *{event.anchor} does not follow its anchor"
+                raise ValueError(message)
+            size += sizes[event.anchor]
+        elif isinstance(event, NodeEvent):
+            tag = getattr(event, "tag", None)
+            if tag is not None:
+                message = f"line {line}: the tag {tag} is not allowed: give a plain value"
+                raise ValueError(message)
+            sizes.pop(event.anchor, None)  # an anchor may be given anew
+        if isinstance(event, ScalarEvent):
+            if not is_plain(event.value, but="\t\n\r"):
+                message = f"line {line}: {event.value!r} has a control character"
+                raise ValueError(message)
+            size += len(event.value)
+            sizes[event.anchor] = len(event.value)
+        elif isinstance(event, SequenceStartEvent | MappingStartEvent):
+            started.append((event.anchor, size))
+        elif isinstance(event, SequenceEndEvent | MappingEndEvent):
+            anchor, before = started.pop()
+            sizes[anchor] = size - before
+        if size > MAX_YAML or len(started) > MAX_DEPTH:
+            message = (
+                f"line {line}: at most {MAX_YAML:,} characters are allowed, with aliases written "
+                f"out, and at most {MAX_DEPTH} levels"
+            )
+            raise ValueError(message)
+
+
+def _reason(error: Exception) -> str:
+    """Return a YAML error and its line number, without ruamel's hints for programmers."""
+    if isinstance(error, MarkedYAMLError) and error.problem and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return str(error)
 
 
 def _remove_leftovers(target: Path) -> None:

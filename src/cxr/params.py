@@ -19,10 +19,11 @@ from pydantic import (
     Tag,
     ValidationError,
 )
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from cxr import files
 from cxr.errors import InputError
+
+MAX_SHOWN = 200  # characters of a wrong value in its message
 
 # Phases and systems name files and folders.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -264,29 +265,22 @@ def load(path: str | os.PathLike[str] = "params.yaml") -> Params:
             value has the wrong type or range. One line, with the dotted key of each problem.
     """
     path = Path(path)
+    if not path.is_file():
+        message = f"{path} is missing: run from the repository's root, which has a params.yaml"
+        raise InputError(message)
+    raw = files.read_yaml(path)
     try:
-        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
         # Through JSON, because strict mode then accepts a list for a tuple, but not "4" for 4.
         text = json.dumps(raw, default=str)
-    except FileNotFoundError as error:
-        message = f"{path} is missing: run from the repository's root, which has a params.yaml"
-        raise InputError(message) from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {_one_line(error)}") from error
     except TypeError as error:  # a key that is a date or a list
         raise InputError(f"{path}: a key is not text ({error})") from error
+    except ValueError as error:  # a hexadecimal integer of thousands of digits
+        raise InputError(f"{path}: a number cannot be used ({error})") from error
     try:
         return Params.model_validate_json(text)
     except ValidationError as error:
         problems = dict.fromkeys(_explain(problem) for problem in error.errors())
         raise InputError("; ".join(f"{path}: {problem}" for problem in problems)) from error
-
-
-def _one_line(error: Exception) -> str:
-    """Return a YAML error and its line number, without ruamel's hints for programmers."""
-    if isinstance(error, MarkedYAMLError) and error.problem and error.problem_mark:
-        return f"line {error.problem_mark.line + 1}: {' '.join(error.problem.split())}"
-    return " ".join(str(error).split())
 
 
 def _explain(problem: Any) -> str:
@@ -305,7 +299,9 @@ def _explain(problem: Any) -> str:
             allowed = str(problem["ctx"]["error"])
         case _:
             allowed = problem["msg"][0].lower() + problem["msg"][1:]
-    return f"{dotted} is {problem['input']!r}: {allowed}"
+    given = repr(problem["input"])
+    given = given if len(given) <= MAX_SHOWN else f"{given[:MAX_SHOWN]}..."
+    return f"{dotted} is {given}: {allowed}"
 
 
 def _field_names() -> set[str]:

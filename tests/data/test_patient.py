@@ -76,9 +76,9 @@ class TestFromCsv:
         [
             ("id;patient\na;1\n", "has no column id, only id;patient: give a CSV in UTF-8 with"),
             ("id,who\na,1\n", "has no column patient, only id, who: give a CSV in UTF-8 with"),
-            ("", "is not a CSV in UTF-8 (No columns to parse from file): give"),
+            ("", "is not a CSV in UTF-8 (it is empty): give"),
             ("id,patient\na,Zoë\n".encode("latin-1"), "is not a CSV in UTF-8 ('utf-8' codec"),
-            ('id,patient\na,"1\n', "is not a CSV in UTF-8 (Error tokenizing data"),
+            ('id,patient\na,"1\n', "is not a CSV in UTF-8 (unexpected end of data)"),
             ("id,patient\na,1\nb,2\na,1\n", "has 'a' more than once: give each id one row"),
             ("id,patient\na,1\nb,\n", "has no patient for 'b': give one, or remove the row"),
             ("id,patient\na\n", "has no patient for 'a': give"),

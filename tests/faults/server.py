@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import servers
+
 
 class Server:
     """An MLflow server in a process group of its own, which a test starts, kills and freezes.
@@ -21,9 +23,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = servers.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:

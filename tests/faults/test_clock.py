@@ -70,7 +70,7 @@ def test_mlflow_has_no_negative_duration_and_every_epoch_once(project, set_back)
     client.write(project.train(started=started))
     ((_, row),) = mlflow.search_runs(experiment_names=["imagenet-to-xray"]).iterrows()
     assert row["end_time"] >= row["start_time"]
-    history = mlflow.MlflowClient().get_metric_history(row["run_id"], "val_loss")
+    history = mlflow.MlflowClient().get_metric_history(row["run_id"], "epoch/val_loss")
     assert [(metric.step, metric.value) for metric in history] == [(1, 0.7), (2, 0.5)]
     record = records.of(Path("models/vgg"))
     assert record.started <= record.epochs[0][0] <= record.epochs[1][0]

@@ -144,7 +144,7 @@ class TestLogging:
         files.write_text(folder / "manifest.csv", "x" * 1_000_000)
         with tmpfs.full(left):
             client.write(folder)
-        (said,) = [r.getMessage() for r in caplog.records if r.name == "cxr.tracking.client"]
+        (said,) = [r.getMessage() for r in caplog.records if r.name == "cxr.tracking.server"]
         assert "could not log splits" in said
         assert "full" in said or "No space left" in said
         assert client.send(records.of(folder))

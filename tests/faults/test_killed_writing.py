@@ -106,4 +106,4 @@ def test_what_a_killed_stage_left_is_not_logged(whole, tmp_path, monkeypatch):
     shutil.copyfile(whole / "splits/manifest.csv", tmp_path / "splits/manifest.csv")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"no provenance\.json"):
-        cli.sync(tmp_path)
+        cli.sync(False)

@@ -10,6 +10,7 @@ import mlflow
 import pytest
 
 from cxr.tracking import client, live, records
+from cxr.tracking import server as server_module
 from tests.faults.server import Server
 from tests.tracking.conftest import EPOCHS, Project, empty_database
 
@@ -37,7 +38,7 @@ def project(tmp_path, monkeypatch, settings, server, request) -> Project:
 
 
 def warnings(caplog) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == "cxr.tracking.client"]
+    return [r.getMessage() for r in caplog.records if r.name == "cxr.tracking.server"]
 
 
 def assert_whole(project: Project) -> None:
@@ -45,7 +46,7 @@ def assert_whole(project: Project) -> None:
     named = [project.settings.tracking.experiment]
     ((_, run),) = mlflow.search_runs(experiment_names=named).iterrows()
     assert run["status"] == "FINISHED"
-    for name in ("val_loss", "loss"):
+    for name in ("epoch/val_loss", "epoch/loss"):
         history = mlflow.MlflowClient().get_metric_history(run["run_id"], name)
         assert [metric.step for metric in history] == [1, 2]
     artifacts = mlflow.MlflowClient().list_artifacts(run["run_id"], "train")
@@ -73,18 +74,18 @@ def test_hangs_in_the_middle_and_wakes_up(project, server, caplog, monkeypatch):
     """The epoch that it took without an answer is in the database when it wakes up."""
     server.start()
     started = project.start_training()
-    with live.live(started) as run:
+    with monkeypatch.context() as impatient, live.live(started) as run:
         run.epoch(1, EPOCHS[0])
         server.signal(signal.SIGSTOP)
-        with monkeypatch.context() as impatient:
-            impatient.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-            run.epoch(2, EPOCHS[1])
+        impatient.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        impatient.setattr(server_module, "ANSWER_SECONDS", 1)
+        run.epoch(2, EPOCHS[1])
         run.epoch(3, EPOCHS[1])  # asks nobody
     assert len(warnings(caplog)) == 1
     server.signal(signal.SIGCONT)
     end = time.monotonic() + 10
     history = mlflow.MlflowClient().get_metric_history
-    while len(history(run.run_id, "val_loss")) < 2 and time.monotonic() < end:
+    while len(history(run.run_id, "epoch/val_loss")) < 2 and time.monotonic() < end:
         time.sleep(0.1)
     client.write(project.train(started=started))
     assert_whole(project)
@@ -107,11 +108,13 @@ def test_dies_in_the_middle_and_comes_back(project, server, caplog):
 def test_a_server_that_never_answers_holds_up_a_training_twice_for_seconds(
     project, monkeypatch, caplog
 ):
-    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(server_module, "ANSWER_SECONDS", 0.2)
     asked = []
-    whole = client.requests.get
+    whole = server_module.requests.get
     monkeypatch.setattr(
-        client.requests, "get", lambda *a, **k: (asked.append(k["timeout"]), whole(*a, **k))[1]
+        server_module.requests,
+        "get",
+        lambda *a, **k: (asked.append(k["timeout"]), whole(*a, **k))[1],
     )
     with socket.socket() as hanging:
         hanging.bind(("127.0.0.1", 0))

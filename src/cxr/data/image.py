@@ -2,25 +2,48 @@
 
 import hashlib
 import io
+import re
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cxr.errors import InputError
 
+# Formats of still images that take bounded memory before their size is known. Pillow knows forty
+# more: EPS would start Ghostscript, and WebP allocates all frames when it is opened.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF")
+# Twice the largest detector: 43 x 43 cm with 0.1 mm per pixel are 18.5 million. Decoding takes at
+# most 16 bytes per pixel (a progressive JPEG in CMYK), so 640 MB per thread.
+MAX_PIXELS = 40_000_000
+# Encoders write about ten scans in a progressive JPEG. Each costs a pass over all pixels, however
+# few bytes it has.
+MAX_SCANS = 100
 GREY_8_BIT = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # at most 8 bits per channel
 SMOOTH = Image.Resampling.BILINEAR  # Pillow averages over the area of an output pixel: no aliasing
+# What turns an image upright, by its EXIF orientation.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_DEEP = re.compile(r";(12|16[BLN]|32)")  # in Pillow's names of raw pixels: bits and byte order
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
 
 
 def decode(data: bytes) -> tuple[np.ndarray, str]:
-    """Decode an image to grey.
+    """Decode an image to grey, and turn it upright if its EXIF data say that it is not.
 
     Args:
-        data: the bytes of a JPEG, PNG, or anything else that Pillow reads.
+        data: the bytes of a file in one of the :data:`FORMATS`.
 
     Returns:
-        uint8 [height, width] (RGB is converted to its luma, ITU-R 601), and the mode that the image
-        was stored in.
+        uint8 [height, width] (RGB is converted to its luma, ITU-R 601; transparency is ignored),
+        and the mode that the image was stored in.
 
     Raises:
         InputError: the image cannot be used; the message is the reason.
@@ -29,25 +52,60 @@ def decode(data: bytes) -> tuple[np.ndarray, str]:
         message = "zero bytes"
         raise InputError(message)
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            mode = image.mode
-            if mode not in GREY_8_BIT:
-                message = (
-                    f"mode {mode}: converting more than 8 bits per channel to 8 would distort it"
-                )
-                raise InputError(message)
-            return np.asarray(image.convert("L")), mode
-    except InputError:  # a ValueError, as are some of Pillow's below
+        with _open(data) as image:
+            _check(image, data)
+            if image.format == "PNG":
+                image.verify()  # decoding does not check the checksums of the pixels
+        with _open(data) as image:
+            grey = image.convert("L")
+            turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+            return np.asarray(grey if turn is None else grey.transpose(turn)), image.mode
+    except InputError:
         raise
     except UnidentifiedImageError as error:
-        message = "not an image"
+        message = f"not an image in {', '.join(FORMATS[:-1])} or {FORMATS[-1]} format"
         raise InputError(message) from error
-    except (
-        OSError, SyntaxError, TypeError, ValueError, NotImplementedError,
-        Image.DecompressionBombError,
-    ) as error:  # fmt: skip
-        message = f"cannot be decoded: {error}"
+    except Exception as error:  # Pillow's readers raise errors of any type on broken files
+        message = f"cannot be decoded: {str(error) or type(error).__name__}"
         raise InputError(message) from error
+
+
+def _open(data: bytes) -> Any:
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def _check(image: Any, data: bytes) -> None:
+    """Check an opened image before its pixels are decoded: they have 8 bits, and are not many."""
+    width, height = image.size
+    tile = 0
+    if image.format == "TIFF":
+        tile = image.tag_v2.get(_TILE_WIDTH, 0) * image.tag_v2.get(_TILE_LENGTH, 0)
+    if max(width * height, tile) > MAX_PIXELS:
+        message = f"{width} x {height} pixels: an X-ray has at most {MAX_PIXELS:,}"
+    elif image.mode.startswith(("I", "F")) or _is_deep(image):
+        message = (
+            f"mode {image.mode}: converting more than 8 bits per channel to 8 would distort it"
+        )
+    elif image.mode not in GREY_8_BIT:
+        message = f"mode {image.mode}: save it as grey or RGB"
+    elif getattr(image, "is_animated", False):
+        message = "has several frames: an X-ray has one; save the right one as a PNG"
+    elif image.info.get("progressive") and data.count(b"\xff\xda") > MAX_SCANS:
+        message = f"a progressive JPEG with more than {MAX_SCANS} scans: save it again"
+    else:
+        return
+    raise InputError(message)
+
+
+def _is_deep(image: Any) -> bool:
+    """Return whether Pillow would cut channels of more than 8 bits to 8, as in an RGB PNG of 16."""
+    for decoder, _, _, given in image.tile:
+        arguments = given if isinstance(given, tuple) else (given,)
+        if decoder in ("ppm", "ppm_plain") and arguments[-1] > 255:  # the largest value of a PPM
+            return True
+        if isinstance(arguments[0], str) and _DEEP.search(arguments[0]):
+            return True
+    return False
 
 
 def pixel_hash(pixels: np.ndarray) -> str:

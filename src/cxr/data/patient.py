@@ -1,11 +1,17 @@
 """The patient that an image belongs to, from the file name or the user's own table."""
 
+import csv
+import io
 import re
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from cxr import files
 from cxr.errors import InputError
+
+MAX_TABLE = 100_000_000  # bytes: 377,110 rows, the images of MIMIC-CXR-JPG, need about 30 million
+FORMULA = ("=", "+", "-", "@")  # a spreadsheet takes a cell that begins so for a formula
 
 # Kaggle's names, then Mendeley's. A PNEUMONIA patient is a number together with a subtype: 979
 # numbers occur with both bacteria and virus, for different children.
@@ -54,40 +60,67 @@ def from_csv(path: Path) -> dict[str, str]:
         Patients by image id, stripped of surrounding spaces.
 
     Raises:
-        InputError: the file is missing, is not a CSV in UTF-8 or lacks a column; an id occurs
-            twice, or has no patient.
+        InputError: the file is missing, is not a CSV in UTF-8, is too large, or lacks a column or
+            has it twice; an id occurs twice; a patient is missing, or is a spreadsheet's formula.
     """
     if not path.is_file():
         message = f"split.patients: {path} is not a file: give {_TABLE}, or sources/patients.csv"
         raise InputError(message)
+    header, *rows = _rows(path)
+    for name in ("id", "patient"):
+        if header.count(name) != 1:
+            amount = "two columns" if name in header else "no column"
+            message = (
+                f"split.patients: {path} has {amount} {name}, only {', '.join(header)}: "
+                f"give {_TABLE}"
+            )
+            raise InputError(message)
+    table = [
+        (row[header.index("id")].strip(), row[header.index("patient")].strip()) for row in rows
+    ]
+    problems = {
+        "has {} more than once: give each id one row": [
+            i for i, number in Counter(i for i, _ in table).items() if number > 1
+        ],
+        "has no patient for {}: give one, or remove the row to use the patient in the file's "
+        "name": [i for i, patient in table if not patient],
+        "has a formula as the patient of {}: give the value that a spreadsheet would show": [
+            i for i, patient in table if patient.startswith(FORMULA)
+        ],
+    }
+    for problem, ids in problems.items():
+        if ids:
+            message = f"split.patients: {path} {problem.format(_first(ids))}"
+            raise InputError(message)
+    return dict(table)
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """Return the cells of a CSV in UTF-8: the header, and the rows that are not empty.
+
+    Short rows are filled with empty cells, because spreadsheets write them so.
+    """
     try:
-        table = files.read_csv(path)
-    except InputError as error:
-        reason = " ".join(str(error.__cause__).split())
-        message = f"split.patients: {path} is not a CSV in UTF-8 ({reason}): give {_TABLE}"
+        with path.open("rb") as stream:
+            data = stream.read(MAX_TABLE + 1)
+        if len(data) > MAX_TABLE:
+            message = f"more than {MAX_TABLE:,} bytes"
+            raise ValueError(message)
+        text = data.decode("utf-8-sig")
+        if not files.is_plain(text, but="\t\r\n"):
+            message = "it has control characters"
+            raise ValueError(message)
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+        if not rows:
+            message = "it is empty"
+            raise ValueError(message)
+        if len(max(rows, key=len)) > len(rows[0]):
+            message = "a row has more cells than the header"
+            raise ValueError(message)
+    except (ValueError, csv.Error) as error:
+        message = f"split.patients: {path} is not a CSV in UTF-8 ({error}): give {_TABLE}"
         raise InputError(message) from error
-    missing = [name for name in ("id", "patient") if name not in table.columns]
-    if missing:
-        message = (
-            f"split.patients: {path} has no column {missing[0]}, only {', '.join(table.columns)}: "
-            f"give {_TABLE}"
-        )
-        raise InputError(message)
-    ids, patients = (table[name].fillna("").str.strip() for name in ("id", "patient"))
-    repeated = ids[ids.duplicated()].unique()
-    if len(repeated):
-        message = (
-            f"split.patients: {path} has {_first(repeated)} more than once: give each id one row"
-        )
-        raise InputError(message)
-    empty = ids[patients == ""]
-    if len(empty):
-        message = (
-            f"split.patients: {path} has no patient for {_first(empty)}: give one, or remove the "
-            "row to use the patient in the file's name"
-        )
-        raise InputError(message)
-    return dict(zip(ids, patients, strict=True))
+    return [row + [""] * (len(rows[0]) - len(row)) for row in rows]
 
 
 def check_ids(patients: Collection[str], ids: Collection[str]) -> None:

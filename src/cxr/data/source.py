@@ -1,6 +1,7 @@
 """The source of the X-rays: write a download, a zip or a folder to one zip, and check it."""
 
 import logging
+import os
 import re
 import shutil
 import zipfile
@@ -11,8 +12,6 @@ from typing import Annotated, Any
 import pooch
 import requests
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from cxr import files, urls
 from cxr.data import archive
@@ -22,6 +21,7 @@ from cxr.labels import CLASSES
 RETRIES = 3
 CACHE_VARIABLE = "CXR_CACHE"  # environment variable: the folder of cached downloads
 EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip's earliest date, so that its bytes do not depend on today's
+_COPY = "put a copy in its place (cp -rL copies a folder without links)"
 log = logging.getLogger(__name__)
 
 
@@ -56,9 +56,10 @@ def to_zip(source: str, target: Path) -> dict[str, Any]:
             zip, contains paths that lead outside of it, or lacks a class.
     """
     path = Path(source)
-    if not path.exists():
+    if not path.is_dir() and not path.is_file():  # a pipe or a device has no end
+        state = "is neither a file nor a folder" if path.exists() else "does not exist"
         message = (
-            f"source {source} does not exist: give a descriptor (.yaml), a .zip, or a folder with "
+            f"source {source} {state}: give a descriptor (.yaml), a .zip, or a folder with "
             f"the folders {' and '.join(CLASSES)}, with -S source=/absolute/path"
         )
         raise InputError(message)
@@ -89,11 +90,7 @@ def read_descriptor(path: Path) -> Descriptor:
         InputError: the file is not YAML, or a field is missing, unknown or invalid.
     """
     try:
-        fields = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-        return Descriptor.model_validate(fields)
-    except (YAMLError, UnicodeDecodeError) as error:
-        message = f"source {path} is not YAML: {' '.join(str(error).split())}"
-        raise InputError(message) from error
+        return Descriptor.model_validate(files.read_yaml(path, f"source {path}"))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the file"
@@ -105,16 +102,8 @@ def read_descriptor(path: Path) -> Descriptor:
 
 
 def _check(path: Path, source: str) -> dict[str, int]:
-    """Check that an archive is safe and has both classes; return the images of each class."""
+    """Check an archive's list of files and that it has both classes; return their images."""
     with archive.open_zip(path, f"source {source}") as opened:
-        for name in opened.namelist():
-            parts = re.split(r"[/\\]", name)
-            if ".." in parts or parts[0] == "" or re.match(r"[A-Za-z]:", name):
-                message = (
-                    f"source {source} contains a path that leads outside of it: {name!r}. Only "
-                    "relative paths without '..' are allowed; do not use this archive"
-                )
-                raise InputError(message)
         listed = archive.entries(opened)
     counts = Counter(entry.folder for entry in listed)
     missing = [name for name in CLASSES if not counts[name]]
@@ -183,9 +172,60 @@ def _download(descriptor: Descriptor) -> Path:
 
 def _zip_folder(folder: Path, target: Path) -> None:
     """Store the files in class folders in a zip whose bytes depend on those files alone."""
-    images = [p for p in folder.rglob("*") if p.is_file() and p.parent.name in CLASSES]
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as written:
-        for path in sorted(images, key=lambda p: p.relative_to(folder).as_posix()):
+        for path in sorted(_images(folder), key=lambda p: p.relative_to(folder).as_posix()):
             info = zipfile.ZipInfo(path.relative_to(folder).as_posix(), date_time=EPOCH)
             info.external_attr = 0o644 << 16
             written.writestr(info, path.read_bytes())
+
+
+def _images(folder: Path) -> list[Path]:
+    """Return the files in class folders, and warn of other files.
+
+    Raises:
+        InputError: a file cannot be used, or a folder is a link, behind which images would be lost.
+    """
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    images, others = [], []
+    for top, folders, names in os.walk(folder, onerror=stop):
+        links = [name for name in folders if (Path(top) / name).is_symlink()]
+        if links:
+            message = (
+                f"source {folder}: {str(Path(top) / links[0])!r} is a link to a folder: {_COPY}"
+            )
+            raise InputError(message)
+        paths = [Path(top) / name for name in names]
+        if archive.class_of(Path(top).name) is None:
+            others += [path for path in paths if not path.name.startswith(".")]
+            continue
+        for path in paths:
+            problem = _problem(path, folder)
+            if problem is not None:
+                message = f"source {folder}: {str(path)!r} {problem}"
+                raise InputError(message)
+        images += paths
+    if others:
+        log.warning(
+            "%d files are in no folder %s and are not used, such as %r",
+            len(others), " or ".join(CLASSES), str(others[0]),
+        )  # fmt: skip
+    return images
+
+
+def _problem(path: Path, folder: Path) -> str | None:
+    """Return why a file in a class folder cannot be used, or None."""
+    if not path.is_file():
+        return "is no file but a pipe, a device or a broken link: remove it"
+    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        return f"is a link to something outside of the source: {_COPY}"
+    if path.stat().st_size > archive.MAX_BYTES:
+        return (
+            f"has {path.stat().st_size:,} bytes: an X-ray has at most {archive.MAX_BYTES:,}; "
+            "remove it"
+        )
+    if not files.is_plain(str(path.relative_to(folder))):
+        return "has a name that is not UTF-8, or that has a control character: rename it"
+    return None

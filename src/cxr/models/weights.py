@@ -1,23 +1,19 @@
 """Fetch, read and check the initial weights of a backbone, layer by layer."""
 
-import io
 import shutil
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
-import numpy as np
 
 from cxr import files, params
 from cxr.errors import InputError
-from cxr.models import backbones, origin, store
+from cxr.models import backbones, origin, store, weights_file
 
 FILE = f"{origin.FOLDER}/backbone.weights.h5"
 
-Arrays = dict[str, list[np.ndarray]]
+Arrays = weights_file.Arrays
 
 
 def resolve(system: params.System, folder: Path) -> dict[str, Any]:
@@ -52,6 +48,9 @@ def resolve(system: params.System, folder: Path) -> dict[str, Any]:
                 )
                 raise InputError(message)
             shutil.copyfile(source, temporary)
+            reason = weights_file.probe(temporary)
+            if reason is not None:
+                raise _unreadable(system.weights, reason)
             name = source.name  # an output must not contain a path of this machine
         check(read(temporary, system.weights), _standalone(backbone), system.weights)
     return origin.write(folder, system.backbone, name, files.file_sha256(folder / FILE))
@@ -67,26 +66,25 @@ def initial(folder: Path) -> Arrays | None:
 
 
 def read(path: Path, name: str | None = None) -> Arrays:
-    """Read a weights file into memory, layer by layer.
+    """Read a weights file into memory, layer by layer; see :func:`cxr.models.weights_file.read`.
 
     Args:
-        path: HDF5, as Keras 3 (``.weights.h5``) or earlier Keras (``.h5``) writes it, or a whole
-            model (``.keras``), from which only the weights are read.
+        path: HDF5, as Keras 3 (``.weights.h5``) or earlier Keras (``.h5``, weights alone or a whole
+            model) writes it, or a whole model (``.keras``), from which only the weights are read.
         name: the file's name in error messages; by default its path.
 
     Returns:
         The arrays of each layer that has weights, by its name, in Keras's order.
 
     Raises:
-        InputError: the file is not in one of these formats, or has no weights.
+        InputError: the file is not in one of these formats, has no weights, or has arrays that
+            Keras would not write.
     """
     name = name or str(path)
     try:
-        with h5py.File(_hdf5(path), "r") as file:
-            arrays = _read_legacy(file) if "layer_names" in file.attrs else _read_keras3(file)
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        message = f"weights {name}: cannot be read as .weights.h5, .h5 or .keras ({error})"
-        raise InputError(message) from error
+        arrays = weights_file.read(path)
+    except Exception as error:  # h5py raises errors of any type on broken files
+        raise _unreadable(name, str(error) or type(error).__name__) from error
     if not arrays:
         message = f"weights {name}: no layer found: give a file that Keras's save_weights wrote"
         raise InputError(message)
@@ -152,30 +150,8 @@ def _fetch_imagenet(backbone: backbones.Backbone, name: str, path: Path) -> None
         saved.replace(path)
 
 
-def _hdf5(path: Path) -> Path | io.BytesIO:
-    """Return the HDF5 file: ``path`` itself, or the weights inside a ``.keras`` archive."""
-    if not zipfile.is_zipfile(path):
-        return path
-    with zipfile.ZipFile(path) as archive:
-        return io.BytesIO(archive.read("model.weights.h5"))
-
-
-def _read_keras3(file: h5py.File) -> Arrays:
-    arrays: Arrays = {}
-
-    def visit(_: str, node: h5py.Group | h5py.Dataset) -> None:
-        # A layer's variables are in a group `vars`, whose attribute is the layer's name.
-        if isinstance(node, h5py.Group) and "name" in node.attrs and len(node):
-            arrays[str(node.attrs["name"])] = [node[key][()] for key in sorted(node, key=int)]
-
-    file.visititems(visit)
-    return arrays
-
-
-def _read_legacy(file: h5py.File) -> Arrays:
-    names = [n.decode() if isinstance(n, bytes) else n for n in file.attrs["layer_names"]]
-    held = {n: [file[n][w][()] for w in file[n].attrs["weight_names"]] for n in names}
-    return {name: arrays for name, arrays in held.items() if arrays}
+def _unreadable(name: str, reason: str) -> InputError:
+    return InputError(f"weights {name}: cannot be read as .weights.h5, .h5 or .keras ({reason})")
 
 
 def _few(names: Any) -> str:

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -82,9 +83,12 @@ class Live:
                 self.client.set_terminated(self.run_id, status)
 
     def stop(self) -> None:
-        """Stop logging the machine's load."""
+        """Stop logging the machine's load, and do not wait long for a server that hangs."""
         if self.monitor is not None:
-            self.monitor.finish()  # logs a failure, and raises none
+            # It logs a failure, and raises none.
+            ending = threading.Thread(target=self.monitor.finish, daemon=True)
+            ending.start()
+            ending.join(server.ANSWER_SECONDS)
 
 
 @contextmanager
