@@ -191,6 +191,9 @@ def read_yaml(path: str | os.PathLike[str], name: str | None = None) -> Any:
         if len(text) > MAX_YAML:
             message = f"it has more than {MAX_YAML:,} characters"
             raise ValueError(message)
+        if not is_plain(text, but="\t\n\r"):  # ruamel takes U+0085 and U+2028 for line ends
+            message = "it has a control character"
+            raise ValueError(message)
         _check_yaml(text)
         return YAML(typ="safe", pure=True).load(text)
     except (YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
