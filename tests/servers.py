@@ -61,6 +61,9 @@ def running(
             command, env=env, cwd=cwd, user=user, group=user, extra_groups=[] if user else None,
             stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True,
         )  # fmt: skip
+    # Ends the server if this process is killed, which closes the pipe.
+    watch = ["bash", "-c", 'read -r; kill -KILL -- "-$1" 2> /dev/null', "watch", str(process.pid)]
+    watcher = subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True)
     try:
         _wait(process, ready, log, seconds)
         yield
@@ -72,6 +75,7 @@ def running(
         with suppress(ProcessLookupError):  # the rest of the group, if anything is left
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        watcher.communicate()
 
 
 @contextmanager

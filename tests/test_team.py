@@ -5,6 +5,7 @@ import re
 import secrets
 import subprocess
 import sys
+import time
 import urllib.error
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -216,15 +217,26 @@ def work_together(ann: Person, ben: Person, tracking: str) -> None:
     assert runs(tracking).keys() == both.keys()
 
 
-def test_a_server_and_its_children_end_with_the_block(tmp_path):
+@pytest.mark.parametrize("end", ["1 / 0", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_a_server_and_its_children_end_with_their_block_or_process(tmp_path, end):
     port = servers.free_port()
-    ready = servers.answers(f"http://{servers.HOST}:{port}")
-    script = f"{sys.executable} -m http.server --bind {servers.HOST} {port} & wait"
-    with (
-        pytest.raises(ZeroDivisionError),
-        servers.running(["bash", "-c", script], ready, tmp_path / "log", cwd=tmp_path),
-    ):
-        ready()
-        _ = 1 / 0
+    code = f"""
+import os, pathlib, signal, sys
+from tests import servers
+server = [sys.executable, "-m", "http.server", "--bind", servers.HOST, "{port}"]
+ready = servers.answers("http://{servers.HOST}:{port}")
+with servers.running(["bash", "-c", '"$@" & wait', "", *server], ready, pathlib.Path("log")):
+    print("started", flush=True)
+    {end}
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "started\n", done.stderr
+    answers = servers.answers(f"http://{servers.HOST}:{port}")
+    deadline = time.monotonic() + 10
     with pytest.raises(urllib.error.URLError):
-        ready()
+        while time.monotonic() < deadline:
+            answers()
+            time.sleep(0.05)
