@@ -99,6 +99,7 @@ def test_password_of_a_server_is_in_no_message(outputs, unreachable, monkeypatch
 def test_ui_prints_the_tables_and_starts_the_server(outputs, messages, monkeypatch):
     cli.sync(False)
     started = []
+    monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "")
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")  # so that it is as before after the test
     monkeypatch.setattr(cli.os, "execvp", lambda _, command: started.append(command))
     call(monkeypatch, "ui", "--port", "5050")

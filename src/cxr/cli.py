@@ -133,6 +133,8 @@ def ui(port: int) -> None:
         # Not an argument, which every user of the machine can see: the address of a database may
         # hold a password.
         os.environ["MLFLOW_BACKEND_STORE_URI"] = server.uri()
+        # Otherwise it would start six processes of 240 MB for jobs of language models.
+        os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
         where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
         os.execvp("mlflow", ["mlflow", "server", *where])
 

@@ -1,6 +1,8 @@
-"""The machine: its processor, and the versions of Python and packages."""
+"""The machine: its processor and cores, and the versions of Python and packages."""
 
+import os
 import platform
+import sys
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +16,13 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def cores() -> int:
+    """Return the number of cores that the process may use: by default TensorFlow's threads too."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

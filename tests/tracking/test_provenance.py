@@ -115,7 +115,7 @@ class TestFinish:
         note = files.read_json("out/provenance.json")
         assert list(note) == [
             "id", "stage", "item", "started", "ended", "seconds", "user", "git", "dvc",
-            "mlflow_experiment", "parameters", "inputs", "outputs", "device", "versions",
+            "mlflow_experiment", "parameters", "inputs", "outputs", "device", "cores", "versions",
         ]  # fmt: skip
         assert len(note["id"]) == 32
         assert note["started"].endswith("+00:00")

@@ -33,6 +33,7 @@ def test_nothing_of_the_present_enters(project, monkeypatch):
         mlflow_experiment="old",
         versions={"keras": "3.0.0"},
         device="a CPU",
+        cores=64,
         parameters={"seed": 7},
         started="2020-01-02T03:04:05+00:00",
         user="Ada",
@@ -49,7 +50,7 @@ def test_nothing_of_the_present_enters(project, monkeypatch):
     assert record.started == datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp() * 1000
     expected = {
         "mlflow.source.git.commit": "c" * 40, "git.changed": "true", "dvc.experiment": "then",
-        "version.keras": "3.0.0", "device": "a CPU", "mlflow.user": "Ada",
+        "version.keras": "3.0.0", "device": "a CPU", "cores": "64", "mlflow.user": "Ada",
         "mlflow.source.name": "stages/split.py", "mlflow.source.type": "LOCAL",
     }  # fmt: skip
     assert {k: v for k, v in record.tags.items() if not k.startswith("dvc.md5.")} == expected

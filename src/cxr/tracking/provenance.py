@@ -107,6 +107,7 @@ def sitting(started: Started, device: str) -> dict[str, Any]:
         "started": provenance["started"],
         "commit": provenance["git"]["commit"],
         "device": device,
+        "cores": machine.cores(),
     }
 
 
@@ -137,6 +138,7 @@ def finish(
         **before,
         "outputs": hashes([folder], leave_out=folder / NAME),
         "device": device or machine.cpu_name(),
+        "cores": machine.cores(),
         "versions": machine.versions(PACKAGES),
     }
     if training is not None:

@@ -120,6 +120,7 @@ def tags(provenance: Mapping[str, Any]) -> dict[str, str]:
         "dvc.experiment": provenance["dvc"]["experiment"],
         "dvc.baseline": provenance["dvc"]["baseline"],
         "device": provenance.get("device"),
+        "cores": str(provenance["cores"]) if "cores" in provenance else None,
         **{f"version.{name}": number for name, number in provenance.get("versions", {}).items()},
         **{f"dvc.md5.{path}": md5 for path, md5 in inputs.items()},
     }
