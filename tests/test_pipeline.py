@@ -1,6 +1,10 @@
 """The whole pipeline through DVC, in a clone, on a tiny sample: its reruns and its records."""
 
+import os
 import re
+import signal
+import subprocess
+import time
 from typing import Any
 
 import mlflow
@@ -9,7 +13,7 @@ import pandas as pd
 import pytest
 
 from cxr.tracking import provenance
-from tests.clone import EVERY_STAGE, SYSTEMS, Clone
+from tests.clone import EVERY_STAGE, SYSTEMS, Clone, environment
 from tools import phantom
 
 
@@ -248,3 +252,30 @@ def test_wrong_parameter_ends_in_one_clear_line_and_leaves_the_results(clone, ov
 def test_misspelt_parameter_is_refused_by_dvc(clone):
     said = clone.call("dvc", "exp", "run", "-S", "freeze_block=3", fails=True)
     assert "freeze_block" in said
+
+
+class TestKilled:
+    def test_a_killed_experiment_goes_on_in_its_next_copy(self, clone):
+        command = (
+            "dvc", "exp", "run", "--temp", "-n", "killed", "--single-item",
+            "-S", "systems.cnn.phases.clean.epochs=40", "train@cnn",
+        )  # fmt: skip
+        first = subprocess.Popen(
+            command, cwd=clone.root, env=environment(**clone.settings), start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        checkpoints = clone.root / "checkpoints" / "cnn"
+        while not list(checkpoints.glob("*/progress.npz")):
+            assert first.poll() is None  # DVC and the stage, which is killed long before its end
+            time.sleep(0.05)
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+        assert "resuming cnn at phase clean, epoch " in clone.call(*command)
+        assert not checkpoints.exists()
+        runs = clone.runs()
+        ((_, run),) = runs[runs["tags.dvc.experiment"] == "killed"].iterrows()
+        assert run["status"] == "FINISHED"
+        logged = mlflow.MlflowClient().get_metric_history(run["run_id"], "epoch/loss")
+        steps = sorted(metric.step for metric in logged)
+        assert steps == list(range(1, len(steps) + 1))
+        clone.call("dvc", "exp", "remove", "killed")
