@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +20,9 @@ from ruamel.yaml import YAML
 
 from cxr.models import backbones
 from tests import planted
+from tests.paths import PATH, ROOT
 from tools import phantom
 
-ROOT = Path(__file__).resolve().parents[1]
 COUNTS = {"NORMAL": 3, "PNEUMONIA": 6}
 # Two of the repository's systems show all that DVC can do with them: freeze_blocks, initial weights
 # from a file, and phases on clean and on perturbed images; at about the smallest size they take.
@@ -125,9 +124,7 @@ def environment(**env: str) -> dict[str, str]:
     """Return this process's environment without what would redirect MLflow or slow Python down."""
     without = ("MLFLOW_TRACKING_URI", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
     inherited = {name: value for name, value in os.environ.items() if name not in without}
-    # DVC starts the stages with the `python` that comes first on PATH.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return inherited | {"DVC_NO_ANALYTICS": "1", "PATH": path} | env
+    return inherited | {"DVC_NO_ANALYTICS": "1", "PATH": PATH} | env
 
 
 def overrides(values: Mapping[str, Any]) -> list[str]:

@@ -27,6 +27,7 @@ Encode = Callable[..., bytes]
 MakeArchive = Callable[[str, dict[str, bytes]], Path]
 SplitSettings = Callable[..., params.Split]
 
+OWN = ("KERAS_HOME", "LANGUAGE", "LC_ALL", "MPLCONFIGDIR")  # LC_ALL would hide LC_MESSAGES
 HOME = tempfile.TemporaryDirectory(prefix="cxr-tests-", ignore_cleanup_errors=True)
 
 
@@ -34,14 +35,16 @@ def isolate() -> None:
     """Remove the user's settings from the environment, for this process and those it starts.
 
     The tests neither read nor write the home directory (keras.json, .gitconfig, matplotlibrc,
-    caches), use no proxy, and leave a GPU alone: its results are not the same to the bit.
+    caches), use no proxy, and leave a GPU alone: its results are not the same to the bit. Programs
+    speak English, because tests read what git says.
     """
     for name in list(os.environ):
         settings = name.startswith(("AWS_", "DVC_", "GIT_", "MLFLOW_", "PG", "XDG_"))
-        if settings or name in ("KERAS_HOME", "MPLCONFIGDIR") or name.lower().endswith("_proxy"):
+        if settings or name in OWN or name.lower().endswith("_proxy"):
             del os.environ[name]
     os.environ |= {
         "HOME": HOME.name,
+        "LC_MESSAGES": "C",
         "DVC_SITE_CACHE_DIR": HOME.name,
         "CUDA_VISIBLE_DEVICES": "-1",
         "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -22,15 +22,21 @@ HOST = "127.0.0.1"
 
 
 def free_port() -> int:
-    """Return a port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
+    """Return a port that nobody listened on a moment ago.
+
+    It is below the ports that systems give to clients and to servers that ask for any, one of which
+    could take it before the server starts, or between two starts.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind((HOST, port))
+            return port
 
 
-def answers(url: str) -> Callable[[], object]:
-    """Return a check that a server answers a GET request with success."""
-    return lambda: urllib.request.urlopen(url, timeout=2).close()
+def answers(url: str, seconds: float = 2) -> Callable[[], object]:
+    """Return a check that a server answers a GET request with success, within some seconds."""
+    return lambda: urllib.request.urlopen(url, timeout=seconds).close()
 
 
 @contextmanager
@@ -43,7 +49,7 @@ def running(
     user: str | None = None,
     stop: int = signal.SIGTERM,
     seconds: float = 120,
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server inside the block; it and its children end with the block, whatever happens.
 
     Args:
@@ -55,6 +61,9 @@ def running(
         user: its user, if this process is root.
         stop: the signal that ends it; after 10 s SIGKILL follows.
         seconds: longest time that it may take to start.
+
+    Yields:
+        The server's process, which leads a process group of its own.
     """
     with log.open("wb") as stream:
         process = subprocess.Popen(
@@ -66,7 +75,7 @@ def running(
     watcher = subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True)
     try:
         _wait(process, ready, log, seconds)
-        yield
+        yield process
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, stop)

@@ -11,6 +11,7 @@ import pytest
 
 from cxr import integrity
 from cxr.errors import InputError
+from tests.paths import PATH
 
 PIPELINE = """
 stages:
@@ -32,9 +33,8 @@ for name in ("a", "b"):
 
 
 def call(*command: str) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        command, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+        command, env=os.environ | {"PATH": PATH}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -21,13 +21,11 @@ from cxr.data import source
 from cxr.tracking import client, records, server
 from tests import planted
 from tests.faults.server import Server
+from tests.paths import PYTHONPATH, ROOT
 from tests.planted import MARK, USER
 from tests.tracking.conftest import Project, empty_database
 
 __all__ = ["empty_database"]  # a fixture
-
-ROOT = Path(__file__).resolve().parents[1]
-
 
 # All of the environment that the library and the stages read. The first two are in provenance.json,
 # and with it in MLflow; MLFLOW_TRACKING_URI is in messages, without its credentials.
@@ -98,7 +96,9 @@ class TestSource:
 
         return write
 
-    def test_is_downloaded_and_its_origin_has_no_credentials(self, tmp_path, site, describe):
+    def test_is_downloaded_and_its_origin_has_no_credentials(
+        self, tmp_path, site, describe, unreachable
+    ):
         """By the stage itself, with a tracking server that is not there."""
         root = tmp_path / "root"
         root.mkdir()
@@ -106,15 +106,16 @@ class TestSource:
         parameters = yaml.load(ROOT / "params.yaml") | {"source": str(describe())}
         yaml.dump(parameters, root / "params.yaml")
         env = os.environ | planted.ENVIRONMENT
-        env |= {"PYTHONPATH": str(ROOT), "CXR_CACHE": str(root / "cache"), "DVC_ROOT": str(root)}
-        env |= {"MLFLOW_TRACKING_URI": f"http://{USER}127.0.0.1:9"}
+        env |= {"PYTHONPATH": PYTHONPATH, "CXR_CACHE": str(root / "cache"), "DVC_ROOT": str(root)}
+        env |= {"MLFLOW_TRACKING_URI": unreachable.replace("//", f"//{USER}")}
         env |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
         done = subprocess.run(
             [sys.executable, "-m", "stages.download"], cwd=root, env=env, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
-        assert "MLflow at http://***@127.0.0.1:9 could not log raw" in done.stdout
+        shown = unreachable.replace("//", "//***@")
+        assert f"MLflow at {shown} could not log raw" in done.stdout
         assert not planted.is_in(done.stdout)
         assert planted.leaks(root) == []
         address = site.rpartition("@")[2].partition("?")[0]

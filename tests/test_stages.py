@@ -6,12 +6,20 @@ import os
 import runpy
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 import stages
 from cxr.errors import InputError, Stopped
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """Put back how SIGTERM is handled, which a stage changes for its process."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def end_of(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -56,11 +64,7 @@ def test_sigterm_cleans_up_and_prints_one_line(monkeypatch):
         finally:
             cleaned.append(True)
 
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        assert "stopped by SIGTERM" in end_of_work(work, monkeypatch)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert "stopped by SIGTERM" in end_of_work(work, monkeypatch)
     assert cleaned
 
 

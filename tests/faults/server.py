@@ -2,19 +2,18 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests import servers
+from tests.paths import PATH
 
 
 class Server:
-    """An MLflow server in a process group of its own, which a test starts, kills and freezes.
+    """An MLflow server that a test starts, kills and freezes.
 
     Attributes:
         url: of the server, the same after each start.
@@ -22,40 +21,37 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.process: subprocess.Popen[bytes] | None = None
         self.port = servers.free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{servers.HOST}:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._end = ExitStack()
 
     def start(self) -> None:
         """Start the server if it is not running, which takes some seconds."""
-        if self.process is not None and self.process.poll() is None:
+        if self._process is not None:
             return
         command = [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port",
+            sys.executable, "-m", "mlflow", "server", "--host", servers.HOST, "--port",
             str(self.port), "--workers", "1", "--backend-store-uri",
             f"sqlite:///{self.folder}/mlflow.db", "--artifacts-destination",
             str(self.folder / "artifacts"),
         ]  # fmt: skip
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, start_new_session=True,
-                env=os.environ | {"PATH": path, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            )  # fmt: skip
-        end = time.monotonic() + 120
-        while time.monotonic() < end and self.process.poll() is None:
-            with socket.socket() as tried:
-                if tried.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.1)
-        pytest.fail(f"no server: {(self.folder / 'server.log').read_text()}")
+        env = os.environ | {"PATH": PATH, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        ready, log = servers.answers(f"{self.url}/health"), self.folder / "server.log"
+        server = servers.running(command, ready, log, env=env, stop=signal.SIGKILL)
+        self._process = self._end.enter_context(server)
 
-    def signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        os.killpg(self.process.pid, number)
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let the server accept connections and answer nothing while the block runs."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self._process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """Kill the server, as the machine's end would."""
-        if self.process is not None and self.process.poll() is None:
-            self.signal(signal.SIGKILL)
-            self.process.wait(30)
+        """Kill the server, if it runs, as the machine's end would."""
+        self._process = None
+        self._end.close()

@@ -55,8 +55,11 @@ def test_the_queue_with_two_workers(split):
                    "--single-item", "split")  # fmt: skip
     split.call("dvc", "queue", "start", "--jobs", "2")
     end, status = time.monotonic() + 300, ""
-    while time.monotonic() < end and status.count("Success") + status.count("Failed") < 2:
-        time.sleep(1)
-        status = split.call("dvc", "queue", "status")
+    try:
+        while time.monotonic() < end and status.count("Success") + status.count("Failed") < 2:
+            time.sleep(1)
+            status = split.call("dvc", "queue", "status")
+    finally:
+        split.call("dvc", "queue", "stop", "--kill")  # or the workers wait for more
     assert status.count("Success") == 2, status
     assert_logged(split, {"queued-3": 3, "queued-4": 4})

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.paths import PATH, ROOT
+
 DOCS = (ROOT / "docs" / "TROUBLESHOOTING.md").read_text(encoding="utf-8")
 # A stage that ends if the file `go` is there, so that a test can kill DVC while it runs.
 PIPELINE = """
 stages:
   slow:
-    cmd: while [ ! -e $GO ]; do sleep 0.1; done; echo ${seed} > out.txt
+    cmd: while [ ! -e "$GO" ]; do sleep 0.1; done; echo ${seed} > out.txt
     params: [seed]
     outs: [out.txt]
 """
@@ -38,8 +39,7 @@ class Repository:
         return done.stdout + done.stderr
 
     def environment(self) -> dict[str, str]:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return os.environ | {"PATH": path, "GO": str(self.go)}
+        return os.environ | {"PATH": PATH, "GO": str(self.go)}
 
     def dvc(self, *arguments: str, fails: bool = False) -> str:
         return self.run(sys.executable, "-m", "dvc", *arguments, fails=fails)
@@ -51,14 +51,17 @@ class Repository:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
         said = []
-        for line in process.stdout:
-            said.append(line)
-            if "Running stage" in line:
-                break
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        try:
+            for line in process.stdout:
+                said.append(line)
+                if "Running stage" in line:
+                    break
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            process.stdout.close()
+            self.go.touch()
         assert "Running stage" in said[-1], said
-        self.go.touch()
 
 
 @pytest.fixture(scope="module")

@@ -18,13 +18,13 @@ from cxr.data import manifest, split
 from cxr.models import store
 from cxr.tracking import client, records
 from tests.faults.conftest import Disk, Tmpfs
+from tests.paths import PYTHONPATH, ROOT
 from tests.small import SIZE, tiny_layers
 from tests.tracking.conftest import Project, empty_database
 from tests.training.test_checkpoint import epochs_of, opened, progress
 
 __all__ = ["empty_database"]  # a fixture
 
-ROOT = Path(__file__).resolve().parents[2]
 SAID = r"error: no space left for {} \((No space left on device|File too large)\): free some, then"
 
 
@@ -45,24 +45,24 @@ def split_archive(disk: Disk, tiny_archive: Path, split_settings) -> Path:
     return disk.path
 
 
-def preprocess(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run the stage, whose process a full disk used to kill (SIGBUS)."""
-    env = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+def preprocess(folder: Path, url: str) -> subprocess.CompletedProcess[str]:
+    """Run the stage, whose process a full disk used to kill (SIGBUS); ``url``: of MLflow."""
+    env = os.environ | {"PYTHONPATH": PYTHONPATH, "MLFLOW_TRACKING_URI": url}
     env |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "DVC_ROOT": str(folder)}
     command = [sys.executable, "-m", "stages.preprocess", "128"]
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
-def test_preprocess_ends_in_one_line_and_runs_when_there_is_room(disk, split_archive):
+def test_preprocess_ends_in_one_line_and_runs_when_there_is_room(disk, split_archive, unreachable):
     with disk.full(left=300_000):  # the 40 images take 655,360 bytes
-        done = preprocess(split_archive)
+        done = preprocess(split_archive, unreachable)
     assert done.returncode == 1, done
     (said,) = [line for line in done.stderr.splitlines() if "error" in line]
     assert re.match(SAID.format("tensors/128/images.npy"), said)
     assert "Traceback" not in done.stderr
     assert names(split_archive / "tensors") == set()
 
-    done = preprocess(split_archive)
+    done = preprocess(split_archive, unreachable)
     assert done.returncode == 0, done.stderr
     assert len(np.load(split_archive / "tensors/128/images.npy")) == 40
 

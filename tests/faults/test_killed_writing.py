@@ -1,7 +1,7 @@
 """SIGKILL while a stage writes: nothing half-written is taken for whole, and a rerun works.
 
 Trainings are killed in tests/training; here are the other kinds of file: zip, tables, JSON, the
-memory-mapped array and pictures.
+memory-mapped array and images.
 """
 
 import importlib
@@ -17,8 +17,8 @@ from ruamel.yaml import YAML
 
 from cxr import cli, files, params
 from cxr.errors import InputError
+from tests.paths import PYTHONPATH, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 # Stage, its arguments, its folder, and the file that it writes last but for provenance.json.
 STAGES = [
     ("download", [], "raw", "source.json"),
@@ -47,7 +47,7 @@ def killed(root: Path, stage: str, *arguments: str, at: str) -> int:
     """Run a stage that is killed when the file ``at`` is whole and about to be renamed."""
     return subprocess.run(
         [sys.executable, "-c", KILLED, at, f"stages.{stage}", *arguments],
-        cwd=root, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=False,
+        cwd=root, env=os.environ | {"PYTHONPATH": PYTHONPATH}, capture_output=True, check=False,
     ).returncode  # fmt: skip
 
 

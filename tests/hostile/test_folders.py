@@ -109,8 +109,11 @@ class TestNames:
     @pytest.mark.parametrize("place", ["NORMAL/\udce9.png", "\udce9/NORMAL/2.png", "NORMAL/a\nb"])
     def test_that_are_no_plain_text_are_refused(self, folder, jpeg, place):
         path = folder / place
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(jpeg())
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(jpeg())
+        except OSError as error:
+            pytest.skip(f"this file system takes no such name: {error.strerror}")
         assert "has a name that is not UTF-8, or that has a control character" in refusal(folder)
 
     def test_with_a_backslash_are_refused(self, folder, jpeg):

@@ -123,7 +123,7 @@ class TestKinds:
         frames[0].save(stream, kind, save_all=True, append_images=frames[1:])
         assert "has several frames: an X-ray has one" in rejected(stream.getvalue())
 
-    def test_of_two_pictures_as_phones_write_them_are_rejected(self):
+    def test_of_two_images_as_phones_write_them_are_rejected(self):
         stream = io.BytesIO()
         other = Image.fromarray(255 - NOISE)
         Image.fromarray(NOISE).save(stream, "MPO", save_all=True, append_images=[other])

@@ -13,10 +13,11 @@ from cxr import files, params, seeding
 from cxr.data import source
 from cxr.errors import InputError
 from tests.hostile import tried
+from tests.paths import ROOT
 
-PARAMS = (tried.ROOT / "params.yaml").read_text(encoding="utf-8")
+PARAMS = (ROOT / "params.yaml").read_text(encoding="utf-8")
 SHORT = PARAMS[: PARAMS.index("\n  vgg16_scratch:")]  # one system, which is faster to read
-DESCRIPTOR = (tried.ROOT / "sources" / "kermany.yaml").read_text(encoding="utf-8")
+DESCRIPTOR = (ROOT / "sources" / "kermany.yaml").read_text(encoding="utf-8")
 READERS: dict[str, Callable[[Path], object]] = {
     "params": params.load,
     "descriptor": source.read_descriptor,

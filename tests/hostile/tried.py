@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from cxr.errors import InputError
+from tests.paths import PYTHONPATH
 
-ROOT = Path(__file__).resolve().parents[2]
 COUNTS: Counter[str] = Counter()  # inputs tried, by noun
 
 # `make fuzz` sets it: this many times as many inputs, and other ones each time.
@@ -82,7 +82,7 @@ def peak(code: str, *arguments: object, seconds: int = 120) -> tuple[str, float]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", measured, *map(str, arguments)],
         check=False, capture_output=True, text=True, timeout=seconds,
-        env=dict(os.environ) | {"PYTHONPATH": str(ROOT / "src"), "OPENBLAS_NUM_THREADS": "1"},
+        env=dict(os.environ) | {"PYTHONPATH": PYTHONPATH, "OPENBLAS_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     *printed, memory = done.stdout.splitlines()

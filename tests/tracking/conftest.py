@@ -4,14 +4,17 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pandas as pd
 import pytest
 
 from cxr import files, params
-from cxr.tracking import live, provenance
+from cxr.tracking import client, live, provenance
+
+if TYPE_CHECKING:
+    from tests.tracking.kept import Kept
 
 EPOCHS = [
     {"learning_rate": 0.1, "loss": 0.8, "val_loss": 0.7},
@@ -140,3 +143,26 @@ def monitors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def project(store: Path, settings: params.Params) -> Project:
     return Project(settings)
+
+
+@pytest.fixture(scope="session")
+def committed(tmp_path_factory: pytest.TempPathFactory, settings: params.Params) -> Path:
+    """The project in git and DVC, made once: that takes DVC seconds. Tests must not change it."""
+    from tests.tracking.kept import Kept
+
+    root = tmp_path_factory.mktemp("committed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("DVC_ROOT", str(root))
+        Kept(Project(settings)).begin()
+    return root
+
+
+@pytest.fixture
+def kept(project: Project, committed: Path, monkeypatch: pytest.MonkeyPatch) -> "Kept":
+    """A copy of the project in git and DVC, which the test runs in; no model is logged."""
+    from tests.tracking.kept import Kept
+
+    shutil.copytree(committed, Path(), symlinks=True, dirs_exist_ok=True)
+    monkeypatch.setattr(client, "_log_model", lambda *_: None)
+    return Kept(project)

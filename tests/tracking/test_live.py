@@ -4,6 +4,7 @@ import logging
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import mlflow
@@ -151,8 +152,10 @@ class TestLoad:
         return [value.step for value in history(run.run_id, "system/cpu_utilization_percentage")]
 
     def wait(self, run: live.Live, count: int) -> None:
+        end = time.monotonic() + 120
         while len(self.load(run)) < count:
-            assert run.monitor._process.is_alive()
+            assert run.monitor._process.is_alive() and time.monotonic() < end
+            time.sleep(0.01)
 
     def test_it_is_logged_until_the_training_ends_and_goes_on_with_it(self, project):
         started = project.start_training()
@@ -201,14 +204,18 @@ def test_unreachable_server_is_one_warning_and_training_goes_on(
     assert "cxr sync" in said
 
 
+@pytest.mark.parametrize("taken", [False, True], ids=["lost", "taken without an answer"])
 def test_server_lost_between_epochs_is_one_warning_and_the_run_is_completed(
-    project, monkeypatch, caplog
+    project, monkeypatch, caplog, taken
 ):
     started = project.start_training()
     with live.live(started) as run, monkeypatch.context() as lost:
         run.epoch(1, EPOCHS[0])
+        whole = mlflow.MlflowClient.log_batch
 
         def log_batch(*args, **kwargs):
+            if taken:
+                whole(*args, **kwargs)
             message = "lost"
             raise ConnectionError(message)
 

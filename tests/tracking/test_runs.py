@@ -13,16 +13,8 @@ from cxr import files
 from cxr.errors import InputError
 from cxr.tracking import client, live, runs, server, sync
 from tests.tracking.conftest import Project
-from tests.tracking.kept import Kept, git
+from tests.tracking.kept import git
 from tests.tracking.test_client import runs as logged
-
-
-@pytest.fixture
-def kept(project, monkeypatch):
-    monkeypatch.setattr(client, "_log_model", lambda *_: None)
-    made = Kept(project)
-    made.begin()
-    return made
 
 
 def md5(content: bytes) -> str:

@@ -1,6 +1,5 @@
 """`cxr sync --all`: the runs of every revision of DVC, once; the workspace does not change."""
 
-import logging
 import shutil
 from pathlib import Path
 
@@ -10,22 +9,14 @@ from dvc.repo import Repo
 from cxr import files
 from cxr.errors import InputError
 from cxr.tracking import client, revisions, sync
-from tests.tracking.kept import Kept, cached, git, workspace
+from tests.tracking.kept import cached, git, workspace
 from tests.tracking.test_client import epochs_of, runs
-
-
-@pytest.fixture
-def kept(project, monkeypatch, caplog):
-    monkeypatch.setattr(client, "_log_model", lambda *_: None)
-    caplog.set_level(logging.INFO)
-    made = Kept(project)
-    made.begin()
-    return made
 
 
 def synced(caplog) -> list[str]:
     """Sync, and return what the command says of the revisions, after its line on the workspace."""
     caplog.clear()
+    caplog.set_level("INFO")
     sync.everything(Path(), lambda _: None)
     return [r.getMessage() for r in caplog.records if r.name == "cxr.tracking.sync"][1:]
 

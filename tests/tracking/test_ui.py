@@ -3,12 +3,7 @@
 import os
 import re
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -17,6 +12,8 @@ from playwright.sync_api import sync_playwright
 from cxr.tracking import client
 from cxr.tracking import server as tracking_server
 from cxr.tracking.records import Record
+from tests import servers
+from tests.paths import PATH, PYTHONPATH, ROOT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # The UI tries to reach hosts of its own; nothing is to leave the machine.
@@ -50,35 +47,13 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     _log_models()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    root = Path(__file__).resolve().parents[2]
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(root / "src")}
-    with (tmp_path / "ui.log").open("w") as log:
-        ui = subprocess.Popen(
-            [sys.executable, "-m", "cxr.cli", "ui", "--port", str(port)],
-            cwd=root, env=environment, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-        try:
-            url = f"http://127.0.0.1:{port}"
-            _wait(f"{url}/health", ui, tmp_path / "ui.log")
-            yield url
-        finally:
-            os.killpg(ui.pid, 15)
-            ui.wait(30)
-
-
-def _wait(url: str, process: subprocess.Popen, log: Path, seconds: int = 120) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=2)
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    pytest.fail(f"the UI did not start:\n{log.read_text()}")
+    port = servers.free_port()
+    url = f"http://{servers.HOST}:{port}"
+    command = [sys.executable, "-m", "cxr.cli", "ui", "--port", str(port)]
+    env = os.environ | {"PATH": PATH, "PYTHONPATH": PYTHONPATH}
+    ready = servers.answers(f"{url}/health")
+    with servers.running(command, ready, tmp_path / "ui.log", env=env, cwd=ROOT):
+        yield url
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt install chromium")
@@ -87,8 +62,9 @@ def test_table_shows_both_baselines_and_a_run_opens_with_its_curves(server, tmp_
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         page = browser.new_page(viewport={"width": 1700, "height": 700})
+        page.set_default_timeout(120_000)
         page.goto(f"{server}/{page_of}")
-        page.get_by_text("train vgg16_transfer").first.wait_for(timeout=60_000)
+        page.get_by_text("train vgg16_transfer").first.wait_for()
         page.get_by_text("train vgg16_scratch").first.wait_for()
         text = page.inner_text("body")
         page.screenshot(path=tmp_path / "ui.png")

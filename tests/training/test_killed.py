@@ -1,7 +1,6 @@
 """Trainings that are killed at random moments end with the bytes of one that was not."""
 
 import multiprocessing
-import os
 import random
 import time
 from multiprocessing.connection import Connection
@@ -9,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import PYTHONPATH
 from tests.training import killed
 
-ROOT = Path(__file__).resolve().parents[2]
 KILLS = 20
 
 # The server has imported TensorFlow; its children need not.
@@ -52,7 +51,7 @@ def sitting(root: Path, epochs: int | None, delay: float = 0.0) -> bool:
 def uninterrupted(tmp_path_factory) -> dict[str, str]:
     root = tmp_path_factory.mktemp("uninterrupted")
     with pytest.MonkeyPatch.context() as patch:  # the server starts, and imports, now
-        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "src"))))
+        patch.setenv("PYTHONPATH", PYTHONPATH)
         assert sitting(root, None)
     return killed.hashes(root / "model")
 
