@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from typing import Any
 
 import mlflow
@@ -265,11 +266,14 @@ class TestKilled:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         checkpoints = clone.root / "checkpoints" / "cnn"
-        while not list(checkpoints.glob("*/progress.npz")):
-            assert first.poll() is None  # DVC and the stage, which is killed long before its end
-            time.sleep(0.05)
-        os.killpg(first.pid, signal.SIGKILL)
-        first.wait()
+        try:
+            while not list(checkpoints.glob("*/progress.npz")):
+                assert first.poll() is None  # DVC and the stage are killed long before their end
+                time.sleep(0.05)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(first.pid, signal.SIGKILL)
+            first.wait()
         assert "resuming cnn at phase clean, epoch " in clone.call(*command)
         assert not checkpoints.exists()
         runs = clone.runs()
