@@ -3,6 +3,8 @@
 import multiprocessing
 import random
 import time
+from collections.abc import Iterator
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -13,9 +15,22 @@ from tests.training import killed
 
 KILLS = 20
 
-# The server has imported TensorFlow; its children need not.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.training.killed"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> Iterator[None]:
+    """Run a server that has imported TensorFlow, so that its children need not, for this module.
+
+    Another one may run already, which knows neither what to import nor where that is.
+    """
+    own = forkserver.ForkServer()
+    own.set_forkserver_preload(["tests.training.killed"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forkserver, "connect_to_new_process", own.connect_to_new_process)
+        patch.setenv("PYTHONPATH", PYTHONPATH)
+        yield
+    own._stop()
 
 
 def child(root: Path, reports: Connection) -> None:
@@ -29,7 +44,7 @@ def sitting(root: Path, epochs: int | None, delay: float = 0.0) -> bool:
         Whether the training ended before that; with ``epochs`` None it always does.
     """
     reports, sending = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=child, args=(root, sending))
+    process = CONTEXT.Process(target=child, args=(root, sending), daemon=True)
     process.start()
     sending.close()
     try:
@@ -48,11 +63,9 @@ def sitting(root: Path, epochs: int | None, delay: float = 0.0) -> bool:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> dict[str, str]:
+def uninterrupted(tmp_path_factory, server) -> dict[str, str]:
     root = tmp_path_factory.mktemp("uninterrupted")
-    with pytest.MonkeyPatch.context() as patch:  # the server starts, and imports, now
-        patch.setenv("PYTHONPATH", PYTHONPATH)
-        assert sitting(root, None)
+    assert sitting(root, None)
     return killed.hashes(root / "model")
 
 
