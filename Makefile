@@ -82,7 +82,7 @@ lock: setup ## update requirements.lock from pyproject.toml
 	uv pip compile pyproject.toml --extra team --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-emit-index-url --upgrade --quiet --output-file requirements.lock
 
-clean-checkpoints: ## remove the progress of trainings that nobody will go on with
+clean-checkpoints: ## remove all checkpoints: killed trainings then start from the beginning
 	rm -rf checkpoints
 
 clean: ## remove the environment; data, results and MLflow's files stay

@@ -50,7 +50,7 @@ def run(work: Callable[..., None], arguments: argparse.ArgumentParser) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    raise Stopped("stopped by SIGTERM; nothing half-written is left")
+    raise Stopped("stopped by SIGTERM; nothing half-written is left. Run the same command again")
 
 
 def finish(

@@ -73,7 +73,9 @@ def test_sync_with_an_unreachable_server_is_one_line(outputs, unreachable, monke
 
 
 def test_sync_all_outside_of_a_repository_says_where_to_run_it(outputs, monkeypatch):
-    with pytest.raises(SystemExit, match=r"error: .* is in no DVC repository: run from the repo"):
+    with pytest.raises(
+        SystemExit, match=r"error: .* is not in a DVC repository: run from the repo"
+    ):
         call(monkeypatch, "sync", "--all")
 
 

@@ -180,5 +180,5 @@ def test_half_written_objects_of_a_killed_dvc_do_not_count(repository):
 
 def test_a_folder_without_dvc_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="is no DVC repository: run from the repository's root"):
+    with pytest.raises(InputError, match="is not a DVC repository: run from the repository's root"):
         integrity.check(Path())

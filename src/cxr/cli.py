@@ -1,4 +1,4 @@
-"""The command ``cxr``: the MLflow UI, runs that MLflow lacks, and what belongs to what."""
+"""The command ``cxr``: start the MLflow UI, log and show runs, and verify files."""
 
 import argparse
 import logging
@@ -32,12 +32,12 @@ With a revision (commit, branch, tag, DVC experiment; by default the workspace):
 runs, and the stages that MLflow lacks.
 
 With the id of an MLflow run, or its first characters: show its commit, DVC experiment, the MD5 of
-each input and output, the revisions that have these outputs, and how to rebuild them.
+each input and output, the revisions that have these outputs, and how to rebuild them. A training
+has a sitting for each process that began or resumed it.
 """
-
 CHECK = """\
-Read every file in DVC's cache and every output in this repository, and name each that is not what
-DVC wrote: a bad disk, an edit in place. It says which outputs they belong to and what to do.
+Read every file in DVC's cache and every output in this repository. Name each that is no longer what
+DVC wrote (because of a bad disk, or an edit in place), the outputs it belongs to, and what to do.
 
 Run it from the repository's root. It reads everything and changes nothing.
 """
@@ -61,7 +61,9 @@ def main() -> None:
     shown = add("ui", "start the MLflow UI", UI)
     shown.add_argument("--port", type=int, default=5000, help="port of the UI (default: 5000)")
     synced = add("sync", "log the runs that MLflow lacks", SYNC)
-    synced.add_argument("--all", action="store_true", help="of every revision that DVC has")
+    synced.add_argument(
+        "--all", action="store_true", help="also of every other revision that DVC has"
+    )
     listed = add("runs", "revision -> its MLflow runs; MLflow run -> its origin", RUNS)
     listed.add_argument(
         "name", nargs="?", default="workspace", metavar="REV_OR_RUN",
@@ -110,7 +112,9 @@ def runs(name: str) -> None:
 
 
 def ui(port: int) -> None:
-    """Replace this process by the MLflow UI.
+    """Print the addresses of the tables of models; start the MLflow UI if no server has one.
+
+    The UI replaces this process.
 
     Args:
         port: the port that the UI listens on.

@@ -31,7 +31,7 @@ class InputError(ValueError):
 
 
 class Stopped(KeyboardInterrupt):
-    """The user or the system stopped the command; the message says how to go on."""
+    """The user or the system stopped the command; the message says what is left of its work."""
 
 
 def no_space(target: object, error: OSError) -> InputError:

@@ -1,4 +1,4 @@
-"""Write files whole or not at all, read tables and JSON in one way, and hash files."""
+"""Write files whole or not at all; read tables, JSON and YAML in one way; hash files."""
 
 import hashlib
 import json

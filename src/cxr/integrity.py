@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Expected:
-    """A file and the MD5 that it should have; ``path`` may be missing, ``md5`` None for unwanted.
+    """A file and the MD5 that it should have.
 
     Attributes:
-        path: of the file.
+        path: of the file, which may be missing.
         md5: of its content; None if the output's folder should not hold the file.
         output: of the pipeline, for a file of the workspace; None for an object of the cache.
     """
@@ -49,12 +49,12 @@ def check(root: Path) -> None:
         root: the repository's root.
 
     Raises:
-        InputError: a file is damaged or changed, or ``root`` is no DVC repository.
+        InputError: a file is damaged or changed, or ``root`` is not a DVC repository.
     """
     try:
         repo = Repo(str(root))
     except NotDvcRepoError as error:
-        message = f"{root.absolute()} is no DVC repository: run from the repository's root"
+        message = f"{root.absolute()} is not a DVC repository: run from the repository's root"
         raise InputError(message) from error
     with repo:
         cache = Path(repo.cache.local.path)

@@ -19,7 +19,7 @@ def cpu_name() -> str:
 
 
 def cores() -> int:
-    """Return the number of cores that the process may use: by default TensorFlow's threads too."""
+    """Return how many cores the process may use; TensorFlow has as many threads by default."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

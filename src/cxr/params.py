@@ -199,7 +199,10 @@ class System(_Frozen):
 
 
 class Checkpoint(_Frozen):
-    """How often training saves its progress; see :class:`cxr.training.checkpoint.Checkpoint`."""
+    """How often training saves a checkpoint, and the space that all may take.
+
+    See :class:`cxr.training.checkpoint.Checkpoint`.
+    """
 
     every: Annotated[int, Field(ge=1)]
     minutes: Annotated[float, Field(gt=0)]
@@ -207,7 +210,7 @@ class Checkpoint(_Frozen):
 
 
 class Training(_Frozen):
-    """Settings of training that depend on the machine."""
+    """Settings of training that all systems share."""
 
     precision: Literal["auto", "float32", "bfloat16"]
     deterministic: bool

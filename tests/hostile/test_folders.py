@@ -61,7 +61,7 @@ class TestLinks:
         for target in ("2.png", "nowhere"):
             link = folder / "NORMAL" / "2.png"
             link.symlink_to(target)
-            assert "is no file but a pipe, a device or a broken link" in refusal(folder)
+            assert "is not a file but a pipe, a device or a broken link" in refusal(folder)
             link.unlink()
 
     def test_to_a_file_inside_are_stored_as_that_file(self, folder):
@@ -79,7 +79,7 @@ class TestLinks:
 class TestNoFiles:
     def test_a_pipe_among_the_images_is_refused_and_not_read(self, folder):
         os.mkfifo(folder / "NORMAL" / "2.png")
-        assert "2.png' is no file but a pipe, a device or" in refusal(folder)
+        assert "2.png' is not a file but a pipe, a device or" in refusal(folder)
 
     @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a device")
     def test_a_device_among_the_images_is_refused(self, folder):
@@ -87,7 +87,7 @@ class TestNoFiles:
             os.mknod(folder / "NORMAL" / "2.png", stat.S_IFCHR | 0o666, os.makedev(1, 5))
         except PermissionError:
             pytest.skip("this container lets nobody make a device")
-        assert "2.png' is no file but a pipe, a device or" in refusal(folder)
+        assert "2.png' is not a file but a pipe, a device or" in refusal(folder)
 
     @pytest.mark.parametrize("name", ["pipe", "pipe.zip", "pipe.yaml"])
     def test_a_pipe_as_the_source_is_refused_and_not_read(self, out, name):

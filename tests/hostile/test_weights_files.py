@@ -176,7 +176,7 @@ class TestOtherFiles:
             group = file.create_group("layers/conv/vars")
             group.attrs["name"] = "block1_conv1"
             group.create_dataset("0", (2,), kind)
-        assert "is no array of numbers" in refusal(given)
+        assert "is not an array of numbers" in refusal(given)
 
 
 def arrays(file: h5py.File, **how: object) -> None:

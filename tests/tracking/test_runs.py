@@ -100,7 +100,7 @@ class TestRevision:
             runs.describe("nobody")
 
     def test_outside_of_a_repository_it_says_where_to_run(self, store):
-        with pytest.raises(InputError, match="is in no DVC repository"):
+        with pytest.raises(InputError, match="is not in a DVC repository"):
             runs.describe("workspace")
 
 

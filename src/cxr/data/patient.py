@@ -21,6 +21,10 @@ NAMES = (
     re.compile(r"(?P<number>(NORMAL2-)?IM-\d+)-\d+"),
     re.compile(r"NORMAL-(?P<number>\d+)-\d+$"),
 )
+_TABLE = (
+    "a CSV in UTF-8 with the columns id and patient; the ids are those of splits/manifest.csv, "
+    "such as train/NORMAL/IM-0115-0001"
+)
 
 
 def from_path(path: str) -> tuple[str | None, str]:
@@ -140,12 +144,6 @@ def check_ids(patients: Collection[str], ids: Collection[str]) -> None:
             f"of splits/manifest.csv, such as {min(ids, default='none')!r}"
         )
         raise InputError(message)
-
-
-_TABLE = (
-    "a CSV in UTF-8 with the columns id and patient; the ids are those of splits/manifest.csv, "
-    "such as train/NORMAL/IM-0115-0001"
-)
 
 
 def _first(ids: Collection[str]) -> str:

@@ -218,7 +218,7 @@ def _images(folder: Path) -> list[Path]:
 def _problem(path: Path, folder: Path) -> str | None:
     """Return why a file in a class folder cannot be used, or None."""
     if not path.is_file():
-        return "is no file but a pipe, a device or a broken link: remove it"
+        return "is not a file but a pipe, a device or a broken link: remove it"
     if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
         return f"is a link to something outside of the source: {_COPY}"
     if path.stat().st_size > archive.MAX_BYTES:

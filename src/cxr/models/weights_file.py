@@ -145,7 +145,7 @@ def _check_datasets(datasets: list[h5py.Dataset], size: int) -> None:
     total = 0
     for dataset in datasets:
         if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
-            message = f"{dataset.name} is no array of numbers"
+            message = f"{dataset.name} is not an array of numbers"
             raise ValueError(message)
         if dataset.is_virtual or dataset.external:
             message = f"{dataset.name} lies in another file"

@@ -21,8 +21,8 @@ PERTURBED = ("auc", "auc_low", "auc_high", "accuracy")  # of the perturbed test 
 def comparison(results: Sequence[Result]) -> pd.DataFrame:
     """Return one row per system: network, parameters, test metrics and published figures.
 
-    The page alone has durations, so that equal trainings give equal tables. Parameter counts are
-    those of the last phase. Missing or undefined figures are NaN.
+    Durations are on the report's page alone, so that equal trainings give equal tables. Parameter
+    counts are those of the last phase. Missing or undefined figures are NaN.
     """
     return pd.DataFrame([_row(result) for result in results])
 

@@ -25,8 +25,9 @@ PROCESS = "cxr.process"  # tag: host and process id of the training
 class Live:
     """The MLflow run of a training. If the server fails, training continues without it.
 
-    A resumed training has the id of its first sitting and continues its run: the status is RUNNING
-    again, and epochs that the run has already are not logged twice.
+    A resumed training has the id of its first sitting (see :func:`cxr.tracking.provenance.sitting`)
+    and continues its run: the status is RUNNING again, and epochs that the run has already are not
+    logged twice.
     """
 
     def __init__(self, started: Started) -> None:

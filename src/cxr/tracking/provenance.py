@@ -86,7 +86,7 @@ def start(
 
 
 def resumed(started: Started, sittings: Sequence[Mapping[str, Any]], seconds: float) -> Started:
-    """Return the provenance of a training that goes on: id and start are its first sitting's.
+    """Return the provenance of a resumed training: id and start are those of its first sitting.
 
     Args:
         started: from :func:`start`, of this sitting.
@@ -100,7 +100,10 @@ def resumed(started: Started, sittings: Sequence[Mapping[str, Any]], seconds: fl
 
 
 def sitting(started: Started, device: str) -> dict[str, Any]:
-    """Return when, where and from which commit a training started, or went on."""
+    """Return when, where and from which commit a process began or resumed a training.
+
+    A training that is killed and resumed has a sitting for each of its processes.
+    """
     provenance = started.provenance
     return {
         "id": provenance["id"],
@@ -159,6 +162,11 @@ def chosen(settings: params.Params, *keys: str) -> dict[str, Any]:
     return picked
 
 
+def title(provenance: Mapping[str, Any]) -> str:
+    """Return a stage and its item, for example ``train cnn``."""
+    return " ".join(filter(None, (provenance["stage"], provenance["item"])))
+
+
 def hashes(paths: Iterable[Path], leave_out: Path | None = None) -> dict[str, str]:
     """Return the MD5 of each file by its path, as DVC computes it.
 
@@ -180,7 +188,7 @@ def _check_unchanged(started: Started, folder: Path) -> None:
         if now == started.states.get(path, now) or (now and files.file_md5(path) == md5):
             continue
         (folder / NAME).unlink(missing_ok=True)  # an earlier one, which does not fit these outputs
-        name = " ".join(filter(None, (started.provenance["stage"], started.provenance["item"])))
+        name = title(started.provenance)
         message = (
             f"{path} was {'replaced' if now else 'removed'} while {name} ran, so its outputs may "
             "be a mixture: run `dvc repro` again, and leave the file alone until it ends"

@@ -17,7 +17,7 @@ from cxr.errors import InputError
 from cxr.labels import CLASSES, SPLITS
 from cxr.tracking import datasets, metrics, notes
 from cxr.tracking.datasets import Dataset
-from cxr.tracking.provenance import NAME
+from cxr.tracking.provenance import NAME, title
 
 WEIGHTS = "model.weights.h5"
 TRAINED = (WEIGHTS, "architecture.json", "history.csv", "train.json")
@@ -314,13 +314,9 @@ def _record(
         metrics=metrics.numbers(figures or {}),
         artifacts=list(dict.fromkeys([*artifacts, NAME])),
         datasets=images,
-        note=note or notes.written(_title(provenance), provenance, images),
+        note=note or notes.written(f"Stage {title(provenance)}", provenance, images),
         **more,
     )
-
-
-def _title(provenance: Mapping[str, Any]) -> str:
-    return f"Stage {' '.join(filter(None, (provenance['stage'], provenance['item'])))}"
 
 
 def _names(folder: Path) -> list[str]:

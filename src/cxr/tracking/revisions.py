@@ -119,7 +119,7 @@ class Repository:
         try:
             self.dvc = Repo()
         except NotDvcRepoError as error:
-            message = f"{Path.cwd()} is in no DVC repository: run from the repository's root"
+            message = f"{Path.cwd()} is not in a DVC repository: run from the repository's root"
             raise InputError(message) from error
         except DvcException as error:  # for example .dvc/config cannot be read
             raise InputError(str(error)) from error
@@ -156,10 +156,7 @@ class Repository:
         return list(found.values())
 
     def find(self, name: str) -> Revision | None:
-        """Return the revision with a name: a branch, tag, commit, experiment or ``workspace``.
-
-        Returns:
-            The revision; None if git and DVC know none of this name.
+        """Return the branch, tag, commit, experiment or ``workspace`` with this name, or None.
 
         Raises:
             InputError: dvc.lock is missing there, or several experiments have the name.
@@ -190,13 +187,10 @@ class Repository:
         except (DvcException, NotImplementedError):  # no git
             return None
 
-    def experiments(self) -> dict[str, list[str]]:
-        """Return the baseline commits of each DVC experiment by its name."""
-        found: dict[str, list[str]] = {}
-        if not isinstance(self.dvc.scm, NoSCM):
-            for ref in exp_refs(self.dvc.scm):
-                found.setdefault(ref.name, []).append(ref.baseline_sha)
-        return found
+    def experiments(self) -> set[str]:
+        """Return the names of the DVC experiments in this clone."""
+        scm = self.dvc.scm
+        return set() if isinstance(scm, NoSCM) else {ref.name for ref in exp_refs(scm)}
 
     def read(self, how: Callable[..., Any], *arguments: str, md5: str | None) -> Any:
         """Read an output; a remote that cannot be reached is not tried again.
@@ -233,9 +227,9 @@ class Repository:
     def _names(self) -> dict[str, list[str]]:
         """Return the names of each named commit: branches first, then tags and experiments."""
         scm = self.dvc.scm
-        named: dict[str, list[str]] = {}
         if isinstance(scm, NoSCM):
             return {}
+        named: dict[str, list[str]] = {}
         entries = [("branch", name, f"refs/heads/{name}") for name in scm.list_branches()]
         entries += [("tag", name, f"refs/tags/{name}") for name in scm.list_tags()]
         entries += [("experiment", ref.name, str(ref)) for ref in exp_refs(scm)]

@@ -1,4 +1,4 @@
-"""``cxr runs``: a revision of DVC -> its MLflow runs, and a run -> all that DVC knows of it."""
+"""``cxr runs``: a revision -> its MLflow runs, and a run -> what git and DVC know of it."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from tabulate import tabulate
 from cxr import files
 from cxr.errors import InputError
 from cxr.tracking import metrics, records, revisions, server
-from cxr.tracking.provenance import NAME
+from cxr.tracking.provenance import NAME, title
 from cxr.tracking.revisions import MissingError, Repository, Revision
 
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
@@ -70,7 +70,6 @@ def _of_revision(client: mlflow.MlflowClient, revision: Revision) -> Iterator[st
             missing.append(folder)
             continue
         stage, item = provenance["stage"], provenance["item"] or ""
-        title = " ".join(filter(None, (stage, item)))
         experiment = provenance["dvc"]["experiment"] or ""
         if stage == "train":
             trained[item] = provenance["id"]
@@ -79,11 +78,12 @@ def _of_revision(client: mlflow.MlflowClient, revision: Revision) -> Iterator[st
             continue
         run = _with(client, provenance, trained.get(item))
         if run is None:
-            lacking.append(title)
+            lacking.append(title(provenance))
             table.append((stage, item, "missing", "", experiment))
         else:
-            table.append((stage, item, run.info.run_id, _status(run, provenance), experiment))
-            lacking += [title] if "incomplete" in table[-1][3] else []
+            status = _status(run, provenance)
+            table.append((stage, item, run.info.run_id, status, experiment))
+            lacking += [title(provenance)] if "incomplete" in status else []
     yield ""
     yield tabulate(table, ("stage", "of", "run id", "status", "DVC experiment"))
     if lacking:
@@ -152,7 +152,8 @@ def _origin(client: mlflow.MlflowClient, run: Run, repository: Repository) -> It
             continue
         yield from _from_provenance(provenance, repository)
         yield from _kept(provenance, md5, every)
-        yield from _rebuild(provenance, [note for note, _ in held.values() if note], repository)
+        beside = [other for other, _ in held.values() if other]
+        yield from _rebuild(provenance, beside, every, repository)
 
 
 def _provenance(
@@ -171,7 +172,7 @@ def _from_tags(run: Run, stage: str) -> Iterator[str]:
     """Describe a stage that has not ended, or whose run is incomplete."""
     prefix = "evaluate." if stage == "evaluate" else ""
     tags = {k.removeprefix(prefix): v for k, v in run.data.tags.items() if k.startswith(prefix)}
-    yield f"{stage}: without {NAME}, because it has not ended, failed, or was not logged whole"
+    yield f"{stage}: without {NAME}, because it has not ended, has failed, or was logged in part"
     yield f"  commit          {tags.get('mlflow.source.git.commit', 'none')}"
     yield f"  DVC experiment  {tags.get('dvc.experiment', 'none')}"
     hashes = {k.removeprefix("dvc.md5."): v for k, v in tags.items() if k.startswith("dvc.md5.")}
@@ -181,8 +182,8 @@ def _from_tags(run: Run, stage: str) -> Iterator[str]:
 
 def _from_provenance(provenance: Mapping[str, Any], repository: Repository) -> Iterator[str]:
     git, experiment = provenance["git"], provenance["dvc"]["experiment"]
-    title = " ".join(filter(None, (provenance["stage"], provenance["item"])))
-    yield f"{title}: {provenance['started']} to {provenance['ended']}, {provenance['device']}"
+    when = f"{provenance['started']} to {provenance['ended']}"
+    yield f"{title(provenance)}: {when}, {provenance['device']}"
     commit = git["commit"] or "none, outside of git"
     if git["commit"] and repository.resolve(git["commit"]) is None:
         commit += " (not in this clone: `git fetch`)"
@@ -203,9 +204,9 @@ def _experiment(name: str | None, repository: Repository) -> str:
     return f"{name} (removed or renamed, or not in this clone: `dvc exp list --all`)"
 
 
-def _hashes(title: str, hashes: Mapping[str, str]) -> Iterator[str]:
+def _hashes(heading: str, hashes: Mapping[str, str]) -> Iterator[str]:
     for number, (path, md5) in enumerate(hashes.items()):
-        yield f"  {title if number == 0 else '':<15} {md5} {path}"
+        yield f"  {heading if number == 0 else '':<15} {md5} {path}"
 
 
 def _kept(provenance: Mapping[str, Any], md5: str, every: Sequence[Revision]) -> Iterator[str]:
@@ -231,7 +232,10 @@ def _kept(provenance: Mapping[str, Any], md5: str, every: Sequence[Revision]) ->
 
 
 def _rebuild(
-    provenance: Mapping[str, Any], beside: Sequence[Mapping[str, Any]], repository: Repository
+    provenance: Mapping[str, Any],
+    beside: Sequence[Mapping[str, Any]],
+    every: Sequence[Revision],
+    repository: Repository,
 ) -> Iterator[str]:
     """Give the commands that run a stage again: its commit, and what differs from params.yaml."""
     git = provenance["git"]
@@ -239,7 +243,7 @@ def _rebuild(
         return
     target = "@".join(filter(None, (provenance["stage"], provenance["item"])))
     there = metrics.flat(_params_of(repository, git["commit"]))
-    used = _parameters(provenance, beside, repository.revisions())
+    used = _parameters(provenance, beside, every)
     changed = {key: value for key, value in used.items() if there.get(key) != value}
     # DVC wants a plus before a key that params.yaml lacks.
     named = {key if key in there else f"+{key}": value for key, value in changed.items()}
@@ -267,8 +271,8 @@ def _parameters(
 
     Args:
         provenance: of the stage.
-        beside: provenance of stages that no revision need have.
-        every: the revisions to look for the others in, by the hashes of the inputs.
+        beside: provenance of the other stages in its run, which may be in no revision.
+        every: the revisions in which the stages that made the inputs are looked for, by hash.
     """
     used: dict[str, Any] = {}
     waiting, seen = [provenance], set()
@@ -279,7 +283,7 @@ def _parameters(
         seen.add(one["id"])
         used |= {k: v for k, v in metrics.flat(one["parameters"]).items() if k not in used}
         for path, md5 in one["inputs"].items():
-            makers = (note for note in beside if note["outputs"].get(path) == md5)
+            makers = (other for other in beside if other["outputs"].get(path) == md5)
             maker = next(makers, None) or _maker(path, md5, every)
             waiting += [maker] if maker else []
     return used

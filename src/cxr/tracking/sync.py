@@ -14,7 +14,7 @@ from cxr.errors import InputError
 from cxr.tracking import client, records, revisions, server
 from cxr.tracking.client import LoadModel
 from cxr.tracking.provenance import NAME
-from cxr.tracking.revisions import FOLDERS, WORKSPACE, MissingError, Repository, Revision
+from cxr.tracking.revisions import FOLDERS, WORKSPACE, MissingError, Revision
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def workspace(root: Path, load: LoadModel) -> None:
             "or `dvc pull`"
         )
         raise InputError(message)
-    _end(_send_folders(folders, load))
+    _check(_send_folders(folders, load))
 
 
 def _send_folders(folders: Iterable[Path], load: LoadModel) -> list[str]:
@@ -61,7 +61,8 @@ def _send_folders(folders: Iterable[Path], load: LoadModel) -> list[str]:
     return problems
 
 
-def _end(problems: list[str]) -> None:
+def _check(problems: list[str]) -> None:
+    """Raise an InputError if there are problems."""
     if problems:
         message = f"{len(problems)} cannot be logged: {'; '.join(problems)}"
         raise InputError(message)
@@ -88,8 +89,8 @@ def everything(root: Path, load: LoadModel) -> None:
         load: returns the Keras model of a folder.
 
     Raises:
-        InputError: this is no DVC repository, MLflow cannot be reached, or a run of the workspace
-            cannot be built.
+        InputError: this is not a DVC repository, MLflow cannot be reached, or a run of the
+            workspace cannot be built.
     """
     # First what the workspace has; DVC may not have recorded all of it.
     folders = _folders(root)
@@ -99,15 +100,14 @@ def everything(root: Path, load: LoadModel) -> None:
         if not found and not folders:
             message = "nothing to log: no revision has a dvc.lock; run `dvc repro`, or `git fetch`"
             raise InputError(message)
-        old = [revision.name for revision in found if not revision.folders()]
-        summary = Summary()
         with server.answering():
-            _send_all(found, root, load, summary)
-        _report(summary, found, old, repository)
-    _end(problems)
+            summary = _send_all(found, root, load)
+        _report(summary, found, repository.unreachable)
+    _check(problems)
 
 
-def _send_all(found: Iterable[Revision], root: Path, load: LoadModel, summary: Summary) -> None:
+def _send_all(found: Iterable[Revision], root: Path, load: LoadModel) -> Summary:
+    summary = Summary()
     complete = _complete(server.connect())
     seen = set()
     stages = []
@@ -130,6 +130,7 @@ def _send_all(found: Iterable[Revision], root: Path, load: LoadModel, summary: S
                 summary.missing.append(where)
         except InputError as error:
             summary.problems.append(f"{where}: {error}")
+    return summary
 
 
 def _send(revision: Revision, folder: str, load: LoadModel) -> bool:
@@ -153,7 +154,7 @@ def _send(revision: Revision, folder: str, load: LoadModel) -> bool:
 
 
 def _trained(revision: Revision, folder: str) -> tuple[str, ...]:
-    """Return the folder of the model that an evaluation belongs to, and nothing for the rest."""
+    """Return the folder of the model that an evaluation belongs to; empty for other stages."""
     model = folder.replace("evaluations/", "models/", 1)
     return (model,) if model != folder and f"{model}/{NAME}" in revision.outputs else ()
 
@@ -188,21 +189,20 @@ def _folders(root: Path) -> list[Path]:
     return [path.parent for pattern in FOLDERS for path in sorted(root.glob(f"{pattern}/{NAME}"))]
 
 
-def _report(
-    summary: Summary, found: list[Revision], old: list[str], repository: Repository
-) -> None:
+def _report(summary: Summary, found: list[Revision], unreachable: str) -> None:
     log.info(
         "%d revisions with different outputs: %d runs logged, %d were in MLflow at %s",
         len(found), summary.logged, summary.known, server.address(),
     )  # fmt: skip
-    if repository.unreachable:
-        log.warning("the remote could not be read: %s", server.reason(repository.unreachable))
+    if unreachable:
+        log.warning("the remote could not be read: %s", server.reason(unreachable))
     if summary.missing:
         log.warning(
             "%d not logged, because neither the cache nor a remote has their outputs (%s): get "
             "them with `dvc fetch --all-commits`, or let whoever ran them `dvc push`",
             len(summary.missing), _named(summary.missing),
         )  # fmt: skip
+    old = [revision.name for revision in found if not revision.folders()]
     if old:
         log.warning(
             "%d revisions of another version of this project, without provenance.json, have "

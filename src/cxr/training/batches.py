@@ -77,7 +77,7 @@ class Shuffled(Ordered):
     images left over differ between epochs. Order and augmentation depend on (seed, phase, epoch,
     step) alone, so Keras may request batches in any order, and training may start at any epoch.
     :meth:`start_epoch` sets the epoch. It is 0 until the first call, when Keras reads batches to
-    learn their shapes. To go on within an epoch, set ``skipped`` to the number of its steps that
+    learn their shapes. To resume within an epoch, set ``skipped`` to the number of its steps that
     are done.
 
     Args:

@@ -1,9 +1,10 @@
-"""Checkpoints: a training that was killed goes on from the last one and ends with the same weights.
+"""Checkpoints: a killed training resumes from the last one and ends with the same weights.
 
-A checkpoint lies outside DVC's outputs, which DVC removes before a stage runs::
+A training that is killed and resumed takes several *sittings*: one for each process that worked on
+it. A checkpoint lies outside DVC's outputs, which DVC removes before a stage runs::
 
     checkpoints/<system>/<fingerprint>/fingerprint.json   everything that determines the result
-                                       sittings.json      when, where and from which commit it ran
+                                       sittings.json      when, where and at which commit each began
                                        progress.npz       how far it came
 
 The folder's name is the hash of ``fingerprint.json``. A training with other parameters, inputs,
@@ -61,8 +62,8 @@ class Checkpoint:
 
     Attributes:
         settings: as given.
-        progress: how far an earlier sitting came; None if training starts anew.
-        sittings: when, where and from which commit the earlier sittings ran.
+        progress: how far the earlier sittings came; None if there is nothing to resume.
+        sittings: when, where and from which commit the earlier sittings began.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Checkpoint:
             self.progress = self._load()
             self._limit(root / FOLDER)
         except (OSError, InputError) as error:
-            self._give_up(error)
+            self._warn(error)
             return
         if self.progress is None:
             _report_misfit(self.folder, fingerprint)
@@ -109,7 +110,7 @@ class Checkpoint:
             try:
                 files.write_json(self.folder / SITTINGS, {"sittings": list(sittings)})
             except (OSError, InputError) as error:
-                self._give_up(error)
+                self._warn(error)
 
     def save(self, progress: Progress) -> None:
         """Replace the checkpoint, once the new one is whole and on the disk.
@@ -128,7 +129,7 @@ class Checkpoint:
             _sync(self.folder)
             self._failed = False
         except (OSError, InputError) as error:
-            self._give_up(error)
+            self._warn(error)
 
     def remove(self) -> None:
         """Remove the checkpoint: the outputs of the training are complete."""
@@ -139,7 +140,7 @@ class Checkpoint:
         self.close()
 
     def close(self) -> None:
-        """Unlock the checkpoint, so that another process may go on from it."""
+        """Unlock the checkpoint, so that another process may resume from it."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -154,7 +155,8 @@ class Checkpoint:
             aside = path.with_name(f"damaged.{time.time_ns()}.npz")
             path.replace(aside)
             log.warning(
-                "the checkpoint of %s is damaged (%s): it is now %s, and training starts anew",
+                "the checkpoint of %s is damaged (%s): it is now %s, and training starts "
+                "from the beginning",
                 self.system, error, aside,
             )  # fmt: skip
             return None
@@ -163,7 +165,7 @@ class Checkpoint:
         return progress
 
     def _limit(self, folder: Path) -> None:
-        """Remove the oldest checkpoints that nobody has open while all take too much space."""
+        """Remove the oldest other checkpoints while they exceed the limit; keep those in use."""
         held = sorted(
             (path for path in folder.glob("*/*") if path.is_dir() and path != self.folder),
             key=lambda path: path.stat().st_mtime,
@@ -179,12 +181,12 @@ class Checkpoint:
                 size = sizes.pop(path)
                 shutil.rmtree(path, ignore_errors=True)
                 log.warning(
-                    "removed the checkpoint %s (%.1f GB): all together they took more than "
+                    "removed the checkpoint %s (%.1f GB): the earlier ones together took more than "
                     "training.checkpoint.gigabytes, %g", path, size / 1e9, self.settings.gigabytes,
                 )  # fmt: skip
 
-    def _give_up(self, error: Exception) -> None:
-        """Warn once that no checkpoint can be written."""
+    def _warn(self, error: Exception) -> None:
+        """Warn that no checkpoint can be written, once until one can be written again."""
         if not self._failed:
             log.warning(
                 "cannot write the checkpoint %s (%s): training goes on without a new one, and will "
@@ -213,7 +215,8 @@ def _report_misfit(own: Path, wanted: Mapping[str, Any]) -> None:
             except InputError:
                 return
         log.info(
-            "the checkpoint %s does not fit and stays where it is: %s. Training starts anew",
+            "the checkpoint %s does not fit and stays where it is: %s. Training starts from "
+            "the beginning",
             path.parent, "; ".join(differences(held, wanted)[:3]),
         )  # fmt: skip
 

@@ -239,6 +239,7 @@ def _fit(
             train_batches.skipped = skipped
             run(len(recorder.rows) + 1)
             train_batches.skipped = 0
+        # Without an epoch left, Keras still restores the best epoch's weights.
         run(len(recorder.rows) if saver.has_ended else saver.last)
     return len(recorder.rows) if restoring is None else restoring.best_epoch + 1
 

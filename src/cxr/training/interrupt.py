@@ -11,6 +11,7 @@ from cxr.errors import Stopped
 
 log = logging.getLogger(__name__)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; kill, batch systems, a machine that shuts down
+RESUME = "Run the same command again to resume"
 
 
 class Interrupt:
@@ -33,7 +34,7 @@ def deferred() -> Iterator[Interrupt]:
 
     def note(number: int, frame: FrameType | None) -> None:
         if asked.requested:
-            raise Stopped(f"stopped at once; the last checkpoint stays. {GO_ON}")
+            raise Stopped(f"stopped at once; the last checkpoint stays. {RESUME}")
         asked.requested = True
         log.warning("stopping after this step; a second signal (Ctrl-C) stops at once")
 
@@ -46,6 +47,3 @@ def deferred() -> Iterator[Interrupt]:
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-
-GO_ON = "Run the same command again to go on"

@@ -1,4 +1,4 @@
-"""Saves the progress of a training, and puts it back when a killed training goes on."""
+"""Saves the progress of a training, and restores it when a killed training resumes."""
 
 import dataclasses
 import logging
@@ -13,7 +13,7 @@ from cxr.errors import Stopped
 from cxr.training import progress
 from cxr.training.callbacks import Recorder
 from cxr.training.checkpoint import Checkpoint
-from cxr.training.interrupt import GO_ON, Interrupt
+from cxr.training.interrupt import RESUME, Interrupt
 from cxr.training.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -162,11 +162,11 @@ class Saver(keras.callbacks.Callback):
     def _stop_if_asked(self, inside: str) -> None:
         if self.interrupt.requested:
             epoch = len(self.recorder.rows) - self.before + bool(inside)
-            raise Stopped(f"stopped at phase {self.name}, epoch {epoch}{inside}. {GO_ON}")
+            raise Stopped(f"stopped at phase {self.name}, epoch {epoch}{inside}. {RESUME}")
 
 
 def _place(done: Progress, phases: Mapping[str, params.Phase]) -> str:
-    """Return where a training goes on, for people."""
+    """Return in words where a training resumes."""
     left = [name for name in phases if name not in done.records]
     if not left:
         return "after its last phase"
