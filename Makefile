@@ -18,7 +18,7 @@ unexport PYTHONHOME
 	clean-checkpoints clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 
 setup: .venv/installed ## install requirements.lock into .venv, and pull the sample
 
@@ -49,7 +49,7 @@ test-numerical: setup ## run the tests that depend on floating-point arithmetic
 
 TIMES ?= 20
 
-fuzz: setup ## try TIMES as many hostile inputs as the tests do, and other ones each time
+fuzz: setup ## try TIMES (20) times as many hostile inputs as the tests, new ones each time
 	CXR_FUZZ=$(TIMES) python -m pytest tests/hostile
 
 lint: setup ## check format, style, types and import order

@@ -108,8 +108,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kills", type=int, default=200, help="at least (200)")
-    parser.add_argument("--seed", type=int, default=None, help="of the moments; another each time")
+    parser.add_argument("--kills", type=int, default=200, help="at least this many (200)")
+    parser.add_argument("--seed", type=int, default=None, help="of the random moments")
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:

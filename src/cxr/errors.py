@@ -35,7 +35,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def no_space(target: object, error: OSError) -> InputError:
-    """Return the error for a file that a full disk cannot take; ``error`` has one of FULL."""
+    """Return the error for a file that does not fit on the disk: errno of ``error`` is in FULL."""
     return InputError(
         f"no space left for {target} ({error.strerror}): free some, then run the same command again"
     )

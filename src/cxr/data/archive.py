@@ -201,7 +201,7 @@ def _check_list(path: Path, name: str) -> None:
 
 
 def _check_sizes(opened: zipfile.ZipFile, stored: int, name: str) -> None:
-    """Check what the files take in all: entries may overlap, and be counted many times."""
+    """Check the inflated size of all files together: overlapping entries can add up to a bomb."""
     total = sum(info.file_size for info in opened.infolist())
     if total > max(MAX_BYTES, MAX_RATIO * stored):
         message = (

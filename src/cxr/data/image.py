@@ -75,7 +75,7 @@ def _open(data: bytes) -> Any:
 
 
 def _check(image: Any, data: bytes) -> None:
-    """Check an opened image before its pixels are decoded: they have 8 bits, and are not many."""
+    """Check the number and depth of an opened image's pixels before they are decoded."""
     width, height = image.size
     tile = 0
     if image.format == "TIFF":

@@ -151,7 +151,8 @@ def _fetch_imagenet(backbone: backbones.Backbone, name: str, path: Path) -> None
 
 
 def _unreadable(name: str, reason: str) -> InputError:
-    return InputError(f"weights {name}: cannot be read as .weights.h5, .h5 or .keras ({reason})")
+    message = f"weights {name}: cannot be read as .weights.h5, .h5 or .keras ({reason})"
+    return InputError(f"{message}: fetch the file again, or give another one")
 
 
 def _few(names: Any) -> str:

@@ -25,7 +25,7 @@ MAX_NAMES = 1_000_000  # bytes of the names in one attribute; the largest nets n
 # What reading may take. VGG16's 59 MB need 0.3 s and, with Python, 174 MB.
 SECONDS = 60  # of a processor, whatever else the machine does
 MEMORY = 1_000_000_000  # bytes of address space
-MEMORY_PER_BYTE = 4  # and so many more for each byte of the file: a .keras archive is read twice
+MEMORY_PER_BYTE = 4  # and this many more per byte of the file: a .keras archive is read twice
 
 Arrays = dict[str, list[np.ndarray]]
 

@@ -43,6 +43,7 @@ class Revision:
         names: for example ``workspace``, ``branch main``, ``experiment three``, ``commit 22a0139``.
         sha: of the commit; None for the workspace.
         outputs: MD5 of each output by its path, from dvc.lock.
+        repository: that it belongs to.
     """
 
     names: list[str]
