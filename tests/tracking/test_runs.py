@@ -62,7 +62,8 @@ class TestRevision:
         sync.workspace(Path(), lambda _: None)
         said = runs.describe("three")
         assert (
-            "MLflow lacks 2 of them or a part (train vgg, evaluate vgg): `cxr sync --all`" in said
+            "MLflow lacks 2 of them, whole or in part (train vgg, evaluate vgg): `cxr sync --all`"
+            in said
         )
         assert rows("three")["train"] == ["vgg", "missing", "three"]
         assert "MLflow lacks" not in runs.describe("workspace")
@@ -73,7 +74,7 @@ class TestRevision:
         mlflow.MlflowClient().delete_tag(one, server.complete_tag("train"))
         mlflow.MlflowClient().delete_run(other)
         assert rows("workspace")["train"][2] == "FINISHED, incomplete"
-        assert "a part (train vgg)" in runs.describe("workspace")
+        assert "in part (train vgg)" in runs.describe("workspace")
         assert rows("three")["train"][2] == "deleted in MLflow"
 
     def test_outputs_that_nobody_has_are_named(self, kept):

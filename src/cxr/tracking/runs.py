@@ -88,7 +88,8 @@ def _of_revision(client: mlflow.MlflowClient, revision: Revision) -> Iterator[st
     yield tabulate(table, ("stage", "of", "run id", "status", "DVC experiment"))
     if lacking:
         yield ""
-        yield f"MLflow lacks {len(lacking)} of them or a part ({', '.join(lacking)}): {SYNC}"
+        named = ", ".join(lacking)
+        yield f"MLflow lacks {len(lacking)} of them, whole or in part ({named}): {SYNC}"
     if missing:
         yield ""
         yield (

@@ -55,8 +55,8 @@ def _send_folders(folders: Iterable[Path], load: LoadModel) -> list[str]:
             except InputError as error:
                 problems.append(str(error))
     log.info(
-        "%d of %d stages were missing in MLflow at %s and have been logged",
-        sent, loggable, server.address(),
+        "%d of %d stages were missing in MLflow at %s%s",
+        sent, loggable, server.address(), " and have been logged" if sent else "",
     )  # fmt: skip
     return problems
 
