@@ -63,17 +63,25 @@ def start(copy: Path, stage: str, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def train(copy: Path, limit: float | None = None) -> bool:
-    """Train, for at most ``limit`` seconds; return whether the stage ended."""
+    """Train, for at most ``limit`` seconds; return whether the stage was killed."""
     process = start(copy, "train", SYSTEM, "--perturbed")
     try:
         code = process.wait(limit)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        return False
+        return True
     if code:
         sys.exit((copy / "log.txt").read_text(encoding="utf-8")[-2000:])
-    return True
+    return False
+
+
+def is_complete(copy: Path) -> bool:
+    """Return whether a training has ended: its outputs are there and its checkpoint is gone.
+
+    A process that is killed while it exits has ended its training.
+    """
+    return (copy / MODEL / OF_EACH_RUN).exists() and not (copy / "checkpoints" / SYSTEM).exists()
 
 
 def outputs(copy: Path) -> dict[str, str]:
@@ -99,7 +107,7 @@ def check_runs(copy: Path, trainings: int, epochs: int) -> None:
     )
     assert len(runs) == trainings, f"{len(runs)} finished runs of {trainings} trainings"
     for run in runs:
-        steps = [m.step for m in client.get_metric_history(run.info.run_id, "val_loss")]
+        steps = [m.step for m in client.get_metric_history(run.info.run_id, "epoch/val_loss")]
         assert sorted(steps) == list(range(1, epochs + 1)), f"{run.info.run_id}: {sorted(steps)}"
 
 
@@ -122,9 +130,10 @@ def main() -> None:
         expected, kills, trainings = outputs(copy), 0, 1
         with tqdm(total=arguments.kills, unit="kill", disable=None) as bar:
             while kills < arguments.kills:
-                while not train(copy, chance.uniform(0, length)):
-                    kills += 1
-                    bar.update()
+                while not is_complete(copy):
+                    if train(copy, chance.uniform(0, length)):
+                        kills += 1
+                        bar.update()
                 trainings += 1
                 found = outputs(copy)
                 assert found == expected, f"training {trainings}: {found}, not {expected}"
