@@ -46,7 +46,10 @@ def run(work: Callable[..., None], arguments: argparse.ArgumentParser) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     signal.signal(signal.SIGTERM, _stop)  # otherwise the process would end without cleaning up
     with reported():
-        work(params.load(), **given)
+        try:
+            work(params.load(), **given)
+        finally:
+            gc.freeze()  # or Python would scan them once more when it ends, for more than a second
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
