@@ -12,10 +12,11 @@ from tests.trained import contradicted, train
 
 PLATEAU = params.Plateau(factor=0.5, patience=1, min_learning_rate=1e-5)
 SYSTEM = system(
+    augmentation=None,  # so that the first phase has frozen features
     phases={
         "head": phase("head", rate=1e-2, epochs=14, patience=6, plateau=PLATEAU),
         "all": phase("all", rate=2e-3, epochs=30, patience=5, plateau=PLATEAU),
-    }
+    },
 )
 SETTINGS = params.Checkpoint(every=1, minutes=10, gigabytes=1)
 
