@@ -107,6 +107,28 @@ class TestDamaged:
         assert aside.name in message
         assert aside.read_bytes() == whole[: len(whole) * tenth // 10]
 
+    def test_no_flipped_bits_end_in_a_traceback_or_in_another_progress(self, tmp_path):
+        path = saved(tmp_path)
+        whole, draws = path.read_bytes(), np.random.default_rng(0)
+        for _ in range(500):
+            data = bytearray(whole)
+            for place in draws.integers(len(data), size=3):
+                data[place] ^= 1 << draws.integers(8)
+            path.write_bytes(data)
+            with opened(tmp_path) as kept:  # some bits of a zip, such as dates, mean nothing here
+                if kept.progress is not None:
+                    np.testing.assert_array_equal(kept.progress.network[0], [2, 2, 2])
+
+    @pytest.mark.parametrize("text", [None, "", "{}", "[1]"])
+    def test_without_its_sittings_it_still_resumes(self, tmp_path, text):
+        path = saved(tmp_path).with_name(checkpoint.SITTINGS)
+        path.unlink()
+        if text is not None:
+            path.write_text(text)
+        with opened(tmp_path) as kept:
+            assert len(kept.progress.rows) == 2
+            assert kept.sittings == []
+
     def test_one_flipped_bit_is_found(self, tmp_path):
         path = saved(tmp_path, size=1000)
         with zipfile.ZipFile(path) as held:

@@ -18,8 +18,6 @@ import logging
 import os
 import shutil
 import time
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -151,7 +149,7 @@ class Checkpoint:
             return None
         try:
             progress = Progress.join(*_read(path))
-        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, TypeError) as error:
+        except Exception as error:  # zipfile and NumPy raise many types on damaged files
             aside = path.with_name(f"damaged.{time.time_ns()}.npz")
             path.replace(aside)
             log.warning(
@@ -160,7 +158,7 @@ class Checkpoint:
                 self.system, error, aside,
             )  # fmt: skip
             return None
-        if (self.folder / SITTINGS).is_file():
+        with suppress(InputError, KeyError):  # missing or damaged: it is a note for people
             self.sittings = files.read_json(self.folder / SITTINGS)["sittings"]
         return progress
 
