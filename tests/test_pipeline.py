@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -274,6 +275,10 @@ class TestKilled:
             with suppress(ProcessLookupError):
                 os.killpg(first.pid, signal.SIGKILL)
             first.wait()
+            # What docs/TROUBLESHOOTING.md says to remove: the killed experiment's copy.
+            kept = clone.root / ".dvc/tmp/exps"
+            for left in [*kept.glob("standalone/tmp*"), kept / "run"]:
+                shutil.rmtree(left, ignore_errors=True)
         assert "resuming cnn at phase clean, epoch " in clone.call(*command)
         assert not checkpoints.exists()
         runs = clone.runs()
