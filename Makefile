@@ -66,7 +66,7 @@ bench: setup ## measure the speed of augmentation and the cost of checkpoints
 	python -m benchmarks.augmentation
 	python -m benchmarks.checkpoint
 
-soak: setup ## kill the train stage 200 times and compare its results (half an hour)
+soak: setup ## kill the train stage 200 times and compare its results
 	python -m benchmarks.soak --kills 200
 
 ui: setup ## start the MLflow UI

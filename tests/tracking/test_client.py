@@ -368,10 +368,12 @@ class TestModel:
     def logged(self, monkeypatch):
         loaded = []
 
-        def log_model(run_id, model, requirements):
+        def log_model(run, model, requirements):
             server = mlflow.MlflowClient()
-            experiment_id = server.get_run(run_id).info.experiment_id
-            made = server.create_logged_model(experiment_id, "model", source_run_id=run_id)
+            info = run.info
+            made = server.create_logged_model(
+                info.experiment_id, "model", source_run_id=info.run_id
+            )
             server.finalize_logged_model(made.model_id, "READY")
             loaded.append(model)
 

@@ -1,10 +1,12 @@
 """A training that stops anywhere goes on, and ends with equal weights, history and record."""
 
+import json
 import logging
 import os
 import signal
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 
 from cxr import params
 from cxr.errors import Stopped
-from cxr.training import checkpoint, fit, interrupt, progress
+from cxr.training import callbacks, checkpoint, fit, interrupt, progress
 from tests.small import assert_same, phase, system
 from tests.trained import contradicted, train
 
@@ -76,6 +78,18 @@ class TestResumes:
         assert (epochs[0], None, 0) in places
         assert (epochs[0] + 1, "finetune", 0) in places
         assert (sum(epochs), None, 0) in places
+
+    def test_epochs_between_are_not_saved(self, whole, tmp_path, monkeypatch):
+        saved = []
+        monkeypatch.setattr(checkpoint.Checkpoint, "save", lambda self, taken: saved.append(taken))
+        trained = run(tmp_path, EACH_EPOCH.model_copy(update={"every": 2}))
+        assert_equal(trained, whole[0])
+        head, finetune = (record["epochs"] for record in trained.record["phases"].values())
+        # Each second epoch of a phase, its last one, and its end.
+        expected = [n for n in range(1, head + 1) if n % 2 == 0 or n == head] + [head]
+        expected += [head + n for n in range(1, finetune + 1) if n % 2 == 0 or n == finetune]
+        expected += [head + finetune]
+        assert [len(taken.rows) for taken in saved] == expected
 
     def test_the_plateau_lowers_the_rate(self, whole):  # or the next test shows less
         rates = whole[0].history.groupby("phase")["learning_rate"].nunique()
@@ -149,7 +163,7 @@ class TestSignals:
     def test_a_second_one_stops_at_once(self):
         with pytest.raises(Stopped, match="at once"), interrupt.deferred() as asked:
             os.kill(os.getpid(), signal.SIGINT)
-            assert asked.requested
+            assert asked.is_set()
             os.kill(os.getpid(), signal.SIGTERM)
 
     def test_handlers_are_put_back(self):
@@ -163,7 +177,7 @@ class TestSignals:
 
         def work():
             with interrupt.deferred() as asked:
-                seen.append(asked.requested)
+                seen.append(asked.is_set())
 
         thread = threading.Thread(target=work)
         thread.start()
@@ -171,10 +185,56 @@ class TestSignals:
         assert seen == [False]
 
 
+class TestCounters:
+    """The callbacks that count from epoch to epoch count on, wherever the training stopped."""
+
+    LOSSES = (0.5, 0.6, 0.4, 0.45, 0.41, 0.42, 0.43, 0.44)  # the best is the third
+
+    def outcome(self, stops: set[int]) -> list[tuple[float, bool, int]]:
+        """Return rate, stop and best epoch after each epoch; before those in ``stops``, resume."""
+        settings = phase("all", epochs=9, patience=4, plateau=PLATEAU)
+        model = SimpleNamespace(optimizer=SimpleNamespace(learning_rate=1e-2), stop_training=False)
+        model.get_weights = lambda: [0.0]
+        counting, seen = self.fresh(settings, model), []
+        for epoch, loss in enumerate(self.LOSSES):
+            if epoch in stops:
+                kept = [
+                    (progress.counters(callback), progress.best_weights(callback))
+                    for callback in counting
+                ]
+                counting = self.fresh(settings, model)
+                for callback, state in zip(counting, json.loads(json.dumps(kept)), strict=True):
+                    progress.set_counters(callback, *state)
+            for callback in counting:
+                callback.on_epoch_end(epoch, {"val_loss": loss})
+            rate = float(model.optimizer.learning_rate)
+            seen.append((rate, model.stop_training, counting[-1].best_epoch))
+        return seen
+
+    @staticmethod
+    def fresh(settings: params.Phase, model: SimpleNamespace) -> list[keras.callbacks.Callback]:
+        made = [*callbacks.stopping(settings), callbacks.restoring(settings)]
+        for callback in made:
+            callback.set_model(model)
+            callback.on_train_begin()
+        return made
+
+    def test_the_example_lowers_the_rate_and_stops(self):
+        rates, stops, best = zip(*self.outcome(set()), strict=True)
+        assert len(set(rates)) > 2
+        assert stops.index(True) == 6
+        assert best[-1] == 2
+
+    @pytest.mark.parametrize("epoch", range(1, len(LOSSES)))
+    def test_after_this_epoch(self, epoch):
+        assert self.outcome({epoch}) == self.outcome(set())
+
+    def test_after_every_epoch(self):
+        assert self.outcome(set(range(len(self.LOSSES)))) == self.outcome(set())
+
+
 class TestProgress:
     def test_survives_json_and_arrays_to_the_bit(self, whole):
-        import json
-
         for taken in whole[1]:
             about, arrays = taken.split()
             again = progress.Progress.join(json.loads(json.dumps(about)), arrays)

@@ -160,7 +160,7 @@ def _write(
         inside = (Path(record.stage) / name).parent.as_posix()
         client.log_artifact(run_id, str(record.folder / name), inside)
     if record.has_model and load is not None and (is_new or not _has_model(client, run)):
-        _log_model(run_id, load(record.folder), record.requirements)
+        _log_model(run, load(record.folder), record.requirements)
     if record.stage != "evaluate":  # whose run ended with its training
         client.set_terminated(run_id, "FINISHED", end_time=record.ended)
     client.set_tag(run_id, server.complete_tag(record.stage), record.id)
@@ -191,7 +191,7 @@ def _has_model(client: mlflow.MlflowClient, run: Run) -> bool:
     return any(model.status == entities.LoggedModelStatus.READY for model in models)
 
 
-def _log_model(run_id: str, model: Any, requirements: Sequence[str]) -> None:
+def _log_model(run: Run, model: Any, requirements: Sequence[str]) -> None:
     """Log a Keras model with its signature."""
     shape = model.input_shape
     signature = ModelSignature(
@@ -200,8 +200,8 @@ def _log_model(run_id: str, model: Any, requirements: Sequence[str]) -> None:
     )
     # By the client, because log_model would add tags of the moment: the URL of git's first remote,
     # which may hold credentials, and HEAD.
-    experiment_id = mlflow.get_run(run_id).info.experiment_id
-    logged = mlflow.MlflowClient().create_logged_model(experiment_id, "model", run_id)
+    run_id = run.info.run_id
+    logged = mlflow.MlflowClient().create_logged_model(run.info.experiment_id, "model", run_id)
     with mlflow.start_run(run_id=run_id):
         # mlflow.keras works with every backend, mlflow.tensorflow with TensorFlow alone.
         # Requirements are given, because MLflow would start a process that imports TensorFlow

@@ -14,28 +14,21 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; kill, batch systems, a mach
 RESUME = "Run the same command again to resume"
 
 
-class Interrupt:
-    """Whether the training has been asked to stop."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-
 @contextmanager
-def deferred() -> Iterator[Interrupt]:
-    """Note the first signal inside the block instead of raising it; the second one raises.
+def deferred() -> Iterator[threading.Event]:
+    """Set the event at the first signal inside the block instead of raising; the second one raises.
 
     Outside the main thread, which alone receives signals in Python, nothing changes.
 
     Raises:
         Stopped: at a second signal.
     """
-    asked = Interrupt()
+    asked = threading.Event()
 
     def note(number: int, frame: FrameType | None) -> None:
-        if asked.requested:
+        if asked.is_set():
             raise Stopped(f"stopped at once; the last checkpoint stays. {RESUME}")
-        asked.requested = True
+        asked.set()
         log.warning("stopping after this step; a second signal (Ctrl-C) stops at once")
 
     if threading.current_thread() is not threading.main_thread():

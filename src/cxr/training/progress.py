@@ -9,7 +9,7 @@ import numpy as np
 
 # What Keras's early stopping and plateau count from epoch to epoch. Their on_train_begin resets it.
 # The learning rate that a plateau lowered is a variable of the optimizer.
-COUNTERS = ("best", "wait", "best_epoch", "stopped_epoch", "cooldown_counter")
+COUNTERS = ("best", "wait", "best_epoch", "cooldown_counter")
 
 
 @dataclasses.dataclass(frozen=True)

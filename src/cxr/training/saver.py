@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from cxr.errors import Stopped
 from cxr.training import progress
 from cxr.training.callbacks import Recorder
 from cxr.training.checkpoint import Checkpoint
-from cxr.training.interrupt import RESUME, Interrupt
+from cxr.training.interrupt import RESUME
 from cxr.training.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class Saver(keras.callbacks.Callback):
 
     Attributes:
         progress: of the finished phases, and what is restored when ``fit`` starts.
-        interrupt: whether the training has been asked to stop.
+        interrupt: set when the training has been asked to stop.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Saver(keras.callbacks.Callback):
         super().__init__()
         self.checkpoint, self.network, self.recorder = checkpoint, network, recorder
         self.progress = Progress([], [], 0.0, [])
-        self.interrupt = Interrupt()
+        self.interrupt = threading.Event()
         if checkpoint is not None and checkpoint.progress is not None:
             self.progress = checkpoint.progress
             progress.put(self.progress.network, network.variables)
@@ -67,12 +68,9 @@ class Saver(keras.callbacks.Callback):
             counting: the callbacks whose counters belong to the progress.
         """
         self.name, self.steps, self.counting = name, steps, list(counting)
-        self.before = len(self.recorder.rows)
-        phase = self.progress.phase
-        if phase is not None:
-            self.before = self.progress.epochs_before
+        self.before = self.progress.epochs_before
         self.last = self.before + epochs
-        self.skipped = phase.step if phase is not None else 0
+        self.skipped = self.progress.phase.step if self.progress.phase is not None else 0
         return self.skipped
 
     @property
@@ -107,7 +105,7 @@ class Saver(keras.callbacks.Callback):
 
     # Not on_train_batch_end: with it Keras would wait for the metrics of every step.
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        if self.interrupt.requested or (batch and self._is_late()):
+        if self.interrupt.is_set() or (batch and self._is_late()):
             self._save(self._taken(self.skipped + batch))
             self._stop_if_asked(f", after {self.skipped + batch} of {self.steps} steps")
 
@@ -120,10 +118,7 @@ class Saver(keras.callbacks.Callback):
             self.progress = self._taken(0, ended)
             self._save(self.progress)
         elif self.checkpoint and (
-            ended
-            or self.interrupt.requested
-            or (done - self.before) % every == 0
-            or self._is_late()
+            ended or self.interrupt.is_set() or (done - self.before) % every == 0 or self._is_late()
         ):
             self._save(self._taken(0, ended))
         self._stop_if_asked("")
@@ -160,7 +155,7 @@ class Saver(keras.callbacks.Callback):
             self._last_save = time.monotonic()
 
     def _stop_if_asked(self, inside: str) -> None:
-        if self.interrupt.requested:
+        if self.interrupt.is_set():
             epoch = len(self.recorder.rows) - self.before + bool(inside)
             raise Stopped(f"stopped at phase {self.name}, epoch {epoch}{inside}. {RESUME}")
 
