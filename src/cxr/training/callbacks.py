@@ -35,11 +35,28 @@ class Recorder(keras.callbacks.Callback):
         """Count the seconds that an earlier sitting spent on this epoch."""
         self._began -= seconds
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def begin(self) -> None:
+        """Start to measure an epoch's seconds."""
         self._began = time.perf_counter()
 
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.begin()
+
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        metrics = {name: float(value) for name, value in (logs or {}).items()}
+        rate = float(f"{float(self.model.optimizer.learning_rate):.6g}")  # undo float32's rounding
+        self.add(logs or {}, rate)
+
+    def add(self, logs: Mapping[str, float], rate: float) -> None:
+        """Add the row of an epoch and report it.
+
+        Args:
+            logs: the metrics of the epoch, by name.
+            rate: the learning rate; NaN for a phase without one.
+
+        Raises:
+            InputError: a loss is not finite.
+        """
+        metrics = {name: float(value) for name, value in logs.items()}
         number = len(self.rows) + 1
         for name in ("loss", "val_loss"):  # the last step can make val_loss alone infinite
             if not math.isfinite(metrics[name]):
@@ -49,7 +66,6 @@ class Recorder(keras.callbacks.Callback):
                 )
                 raise InputError(message)
         self.seconds.append(self.elapsed())
-        rate = float(f"{float(self.model.optimizer.learning_rate):.6g}")  # undo float32's rounding
         self.rows.append({"epoch": number, "phase": self.phase, "learning_rate": rate} | metrics)
         self.on_epoch(number, metrics)
 

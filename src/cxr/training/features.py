@@ -22,9 +22,10 @@ class Data:
     Attributes:
         inputs: uint8 images [n, size, size], or float32 features [n, ...].
         labels: [n], 0 or 1.
-        train: the rows to train on.
+        train: the rows to train on; of view k they are ``train + k * len(train)``.
         val: the rows to validate on.
         perturbations: of the n images; None for clean images and for features.
+        views: of each training image.
     """
 
     inputs: np.ndarray
@@ -32,6 +33,7 @@ class Data:
     train: np.ndarray
     val: np.ndarray
     perturbations: batches.Perturbations | None
+    views: int = 1
 
 
 def frozen_features(

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from cxr import augment, files, params, seeding
 from cxr.errors import InputError
 from cxr.labels import CLASSES
 from cxr.models import freezing, network, store, weights
-from cxr.training import batches, callbacks, features, interrupt, losses
+from cxr.training import batches, callbacks, features, interrupt, losses, probe
 from cxr.training.checkpoint import Checkpoint
 from cxr.training.saver import Saver
 
@@ -31,7 +32,8 @@ class Trained:
         weights: the weights after each phase, as ``get_weights`` returns them.
         history: one row per epoch: epoch (from 1, counted through all phases), phase,
             learning_rate; loss, accuracy, precision, recall and auc on training batches (augmented,
-            class-weighted loss), and as ``val_...`` on validation.
+            class-weighted loss), and as ``val_...`` on validation. A logistic regression counts as
+            one epoch, without a learning rate.
         record: the content of train.json, to which :func:`save` adds freeze_blocks and the hash of
             the weights; equal for equal inputs and code.
         training: policy, seconds, seconds_per_epoch: these differ between runs.
@@ -62,7 +64,7 @@ def train(
     Args:
         system: from :func:`cxr.models.freezing.resolve`.
         images: uint8 [n, size, size].
-        index: ``id``, ``label`` and ``split`` of each image.
+        index: ``id``, ``label``, ``split`` and ``patient`` of each image.
         initial: the backbone's weights; None for random weights.
         policy: Keras dtype policy; see :func:`cxr.training.device.policy`.
         perturbation: ranges for the phases that train on perturbed images.
@@ -82,6 +84,7 @@ def train(
     architecture = network.architecture(model)
     labels = index["label"].to_numpy()
     rows = {split: np.flatnonzero(index["split"] == split) for split in ("train", "val")}
+    patients = {split: index["patient"].to_numpy()[rows[split]] for split in rows}
     class_weights = _class_weights(labels[rows["train"]]) if system.class_weights else None
     perturbed = None
     if perturbs(system):
@@ -95,22 +98,28 @@ def train(
         layers = freezing.set_trainable(model, system, phase)
         counts = freezing.parameter_counts(model)
         log.info(
-            "phase %s: training %s of %s parameters on %s images, up to %d epochs",
-            name, f"{counts['trainable']:,}", f"{counts['total']:,}", phase.data, phase.epochs,
+            "phase %s: training %s of %s parameters on %s images, %s",
+            name, f"{counts['trainable']:,}", f"{counts['total']:,}", phase.data, _amount(phase),
         )  # fmt: skip
         data = features.Data(
             images, labels, rows["train"], rows["val"],
             perturbed if phase.data == "perturbed" else None,
         )  # fmt: skip
+        shared = {"trainable_layers": layers, "parameters": counts}
+        if isinstance(phase, params.LogisticRegression):
+            saver.start_phase(name, epochs=1, steps=1, counting=[])
+            record = _regress(
+                model, data, patients, system, phase, name, inference_batch_size, recorder
+            )
+            saver.finish_phase(shared | record)
+            continue
         trainer, train_batches, val_batches = _prepare(
-            model, data, system, name, inference_batch_size, seed
+            model, data, system, phase, name, inference_batch_size, seed
         )
         best = _fit(
-            trainer, train_batches, val_batches, system, name, class_weights, recorder, saver
+            trainer, train_batches, val_batches, system, phase, name, class_weights, recorder, saver
         )
-        record = {
-            "trainable_layers": layers,
-            "parameters": counts,
+        record = shared | {
             "steps_per_epoch": train_batches.steps,
             "epochs": len(recorder.rows) - saver.before,
             "best_epoch": best,
@@ -166,6 +175,7 @@ def _prepare(
     model: keras.Model,
     data: features.Data,
     system: params.System,
+    phase: params.Phase,
     name: str,
     inference_batch_size: int,
     seed: int,
@@ -177,7 +187,7 @@ def _prepare(
         trainer, data = computed or (trainer, data)
     train_batches = batches.Shuffled(
         data.inputs, data.labels, data.train, system.batch_size, data.perturbations,
-        system.augmentation, system.phases[name].steps_per_epoch, seed, name,
+        system.augmentation, phase.steps_per_epoch, seed, name,
     )  # fmt: skip
     val_batches = batches.Ordered(
         data.inputs, data.labels, data.val, inference_batch_size, data.perturbations,
@@ -188,28 +198,60 @@ def _prepare(
     return trainer, train_batches, val_batches
 
 
+def _regress(
+    model: keras.Model,
+    data: features.Data,
+    patients: Mapping[str, np.ndarray],
+    system: params.System,
+    phase: params.LogisticRegression,
+    name: str,
+    inference_batch_size: int,
+    recorder: callbacks.Recorder,
+) -> dict[str, Any]:
+    """Fit the head by logistic regression and return the phase's own part of the record."""
+    computed = features.frozen_features(network.with_head_output(model), data, inference_batch_size)
+    if computed is None:
+        message = f"phase {name}: the frozen features take too much memory: use fewer layers"
+        raise InputError(message)
+    recorder.phase = name
+    recorder.begin()
+    fitted = probe.fit(
+        *computed, patients, phase.logistic_regression, system.class_weights == "balanced",
+        inference_batch_size,
+    )  # fmt: skip
+    recorder.add(fitted.metrics, rate=float("nan"))
+    return {
+        "epochs": 1,
+        "best_epoch": len(recorder.rows),
+        "strength": fitted.strength,
+        "val_losses": [list(tried) for tried in fitted.val_losses.items()],
+    }
+
+
+def _amount(phase: params.AnyPhase) -> str:
+    """Return in words how long a phase trains."""
+    if isinstance(phase, params.LogisticRegression):
+        return "by logistic regression"
+    return f"up to {phase.epochs} epochs"
+
+
 def _fit(
     model: keras.Model,
     train_batches: batches.Shuffled,
     val_batches: batches.Ordered,
     system: params.System,
+    phase: params.Phase,
     name: str,
     class_weights: dict[int, float] | None,
     recorder: callbacks.Recorder,
     saver: Saver,
 ) -> int:
     """Train one phase and return the epoch, counted through all phases, of its final weights."""
-    phase = system.phases[name]
     output = system.head.output
     model.compile(
         optimizer=keras.optimizers.Adam(phase.learning_rate),
         loss=losses.loss(output),
-        metrics=[
-            losses.OfProbability(keras.metrics.BinaryAccuracy(name="accuracy"), output),
-            losses.OfProbability(keras.metrics.Precision(name="precision"), output),
-            losses.OfProbability(keras.metrics.Recall(name="recall"), output),
-            losses.OfProbability(keras.metrics.AUC(name="auc"), output),
-        ],
+        metrics=losses.metrics(output),
     )
     # Build before fit, because TensorFlow traces a step twice if it creates variables.
     model.optimizer.build(model.trainable_variables)
