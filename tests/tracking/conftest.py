@@ -63,7 +63,7 @@ class Project:
             # A parameter may have the name of a metric.
             "system": {
                 "backbone": "vgg16", "image_size": 64, "weights": None, "epochs": "x",
-                "head": {"pool": "average", "layers": None},
+                "head": {"pool": "average"},
             },
             "phases": {"train": {"best_epoch": 2}},
             "seed": 0, "freeze_blocks": 4, "class_weights": None, "epochs": 2,
