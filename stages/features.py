@@ -22,7 +22,7 @@ def work(settings: params.Params, system: str, freeze_blocks: int | None, pertur
     tensors, initial = TENSORS / str(chosen.image_size), WEIGHTS / system
     own = f"systems.{system}"
     keys = ["seed", "training.precision", "training.deterministic", "inference_batch_size"]
-    keys += [f"{own}.backbone", f"{own}.augmentation", f"{own}.head.pool"]
+    keys += [f"{own}.backbone", f"{own}.augmentation", f"{own}.head.pool", f"{own}.head.layers"]
     keys += [f"{own}.phases.{n}.{key}" for n in chosen.phases for key in ("data", "trainable")]
     keys += ["perturbation"] if perturbed else []
     used = provenance.chosen(settings, *keys)

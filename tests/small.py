@@ -82,9 +82,17 @@ def phase(
     return params.Phase(**settings | changes)
 
 
+def regression(*strengths: float, data: str = "clean") -> params.LogisticRegression:
+    """A phase of logistic regression with these strengths of the penalty."""
+    penalty = params.Penalty(strengths=strengths or (1.0,))
+    return params.LogisticRegression(data=data, trainable="head", logistic_regression=penalty)
+
+
 def head(*dense: params.Dense, **changes: Any) -> params.Head:
     """A head with average pooling and one sigmoid."""
-    settings: dict[str, Any] = {"pool": "average", "dropout": 0.0, "output": "sigmoid"}
+    settings: dict[str, Any] = {
+        "pool": "average", "layers": None, "dropout": 0.0, "output": "sigmoid"
+    }  # fmt: skip
     return params.Head(**settings | {"dense": dense} | changes)
 
 

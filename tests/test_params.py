@@ -73,6 +73,16 @@ def part_of(settings: object, key: str) -> object:
 
 SYSTEM = "systems.vgg16_transfer"
 CNN = "systems.cnn"
+PROBE = "systems.probe"
+DENSE = {"units": 4, "batch_norm": False, "dropout": 0}
+REGRESSION = {
+    "data": "clean", "trainable": "head", "logistic_regression": {"strengths": [10, 1]}
+}  # fmt: skip
+
+
+def phase_of(settings: dict, changes: dict) -> dict:
+    """Change or remove settings of a phase."""
+    return {key: value for key, value in (settings | changes).items() if value is not GONE}
 
 
 class TestLoad:
@@ -133,6 +143,7 @@ class TestLoad:
             ("phases.train.restore", None, None),
             ("head.dropout", 0, 0.0),
             ("head.output", "sigmoid_pair", "sigmoid_pair"),
+            ("head.layers", None, None),
             ("augmentation", None, None),
             ("class_weights", None, None),
             ("weights", "/a/b.h5", "/a/b.h5"),
@@ -143,6 +154,19 @@ class TestLoad:
     )
     def test_takes_every_kind_of_value(self, load, key, value, read):
         assert part_of(load(f"{SYSTEM}.{key}", value), f"{SYSTEM}.{key}") == read
+
+    def test_takes_a_logistic_regression_before_a_phase_of_gradient_descent(self, load, whole):
+        system = whole["systems"]["mobilenet_v2"]
+        changed = system | {
+            "augmentation": system["augmentation"] | {"views": 1},
+            "phases": {"start": REGRESSION, "finetune": system["phases"]["finetune"]},
+        }
+        loaded = load("systems.mobilenet_v2", changed).systems["mobilenet_v2"].phases
+        penalty = params.Penalty(strengths=(10.0, 1.0))
+        assert loaded["start"] == params.LogisticRegression(
+            data="clean", trainable="head", logistic_regression=penalty
+        )
+        assert isinstance(loaded["finetune"], params.Phase)
 
     def test_takes_one_brightness_for_all_images(self, load):
         assert load("perturbation.brightness", [1, 1]).perturbation.brightness == (1.0, 1.0)
@@ -301,6 +325,58 @@ class TestRefusal:
         assert found.startswith(f"{SYSTEM}.phases.train.trainable{answer}")
         assert "params.yaml" not in found and "\n" not in found
 
+    def test_of_layers_with_flatten(self, load):
+        found = said(lambda: load(f"{SYSTEM}.head.layers", ["block4_pool"]))
+        answer = "layers of several sizes need pool: average or max, not flatten"
+        assert found.endswith(f"{SYSTEM}.head.layers is ['block4_pool']: {answer}")
+
+    @pytest.mark.parametrize(
+        ("changes", "answer"),
+        [
+            ({"epochs": 3}, ".epochs is unknown: a phase of logistic regression has only data, "
+             "trainable and logistic_regression"),
+            ({"trainable": "all"}, ".trainable is 'all': input should be 'head'"),
+            ({"data": "dirty"}, ".data is 'dirty': input should be 'clean' or 'perturbed'"),
+            ({"data": GONE}, ".data is missing: give it a value"),
+            ({"logistic_regression": 3}, ".logistic_regression is 3: input should be an object"),
+            ({"logistic_regression": {"strengths": []}}, ".logistic_regression.strengths is []: "
+             "tuple should have at least 1 item after validation, not 0"),
+            ({"logistic_regression": {"strengths": [1, 0]}}, ".logistic_regression.strengths.1 is "
+             "0: input should be greater than 0"),
+            ({"logistic_regression": {"strength": 1, "strengths": [1]}},
+             ".logistic_regression.strength is unknown: did you mean strengths?"),
+        ],
+        ids=str,
+    )  # fmt: skip
+    def test_of_a_bad_logistic_regression_is_one_sentence(self, load, changes, answer):
+        found = said(lambda: load(f"{PROBE}.phases.probe", phase_of(REGRESSION, changes)))
+        assert found.split("params.yaml: ", 1)[1] == f"{PROBE}.phases.probe{answer}"
+
+    @pytest.mark.parametrize(
+        "head", [{"output": "log_softmax"}, {"dense": [DENSE]}], ids=["output", "hidden layer"]
+    )
+    def test_of_a_logistic_regression_under_another_head(self, load, whole, head):
+        system = whole["systems"]["mobilenet_v2"]
+        changed = system | {
+            "augmentation": None,
+            "head": system["head"] | head,
+            "phases": system["phases"] | {"start": REGRESSION},
+        }
+        found = said(lambda: load("systems.mobilenet_v2", changed))
+        assert found.endswith(
+            "params.yaml: systems.mobilenet_v2.phases.start is a logistic regression, which needs "
+            "head.dense: [] and head.output: sigmoid"
+        )
+
+    def test_of_a_logistic_regression_on_images_that_change(self, load, whole):
+        system = whole["systems"]["mobilenet_v2"]
+        changed = system | {"phases": {"start": REGRESSION}}
+        found = said(lambda: load("systems.mobilenet_v2", changed))
+        assert found.endswith(
+            "params.yaml: systems.mobilenet_v2.phases.start is a logistic regression, which needs "
+            "images that are the same in every step: augmentation: null, or views: 1 or more"
+        )
+
     @pytest.mark.parametrize(
         ("brightness", "answer"),
         [
@@ -383,5 +459,5 @@ def test_an_unknown_key_that_is_not_text_is_refused(tmp_path, key):
 class TestSystem:
     def test_with_an_unknown_name_lists_the_known_ones(self, settings):
         found = said(lambda: settings.system("vgg16_transfr"))
-        assert "no system 'vgg16_transfr' in params.yaml: there are vgg16_transfer" in found
+        assert "no system 'vgg16_transfr' in params.yaml: there are probe, vgg16_transfer" in found
         assert ": did you mean vgg16_transfer" in found

@@ -25,7 +25,7 @@ from cxr.errors import InputError, reported
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "demo"
 NAME = "demo"
-PRETRAINED = "vgg16_transfer"
+PRETRAINED = ("probe", "vgg16_transfer")  # VGG16, from ImageNet's weights
 
 # Before the first rebuild there is no dvc.lock, and DVC warns of each output that it cannot check
 # out. TensorFlow's C++ code reports the missing GPU before its log level takes effect. Neither can
@@ -87,7 +87,7 @@ def imagenet() -> str | None:
     from cxr.models import weights  # imports TensorFlow
 
     socket.setdefaulttimeout(15)  # a network that drops packets would hold the demo for minutes
-    system = params.load(ROOT / "params.yaml").system(PRETRAINED)
+    system = params.load(ROOT / "params.yaml").system("vgg16_transfer")
     with tempfile.TemporaryDirectory() as folder:
         try:
             weights.resolve(system.model_copy(update={"weights": "imagenet"}), Path(folder))
@@ -114,7 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     defaults, settings = yaml.load(ROOT / "params.yaml"), yaml.load(ROOT / "tools" / "demo.yaml")
     with reported(), filtered_stderr():
         chosen = local(given.weights) if given.weights else imagenet()
-        settings["systems"][PRETRAINED]["weights"] = chosen
+        for name in PRETRAINED:
+            settings["systems"][name]["weights"] = chosen
         if chosen:
             print(f"VGG16 starts from {chosen}.", flush=True)
         _dvc("pull", "--quiet", "--remote", "sample", "data.dvc")

@@ -18,7 +18,10 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from cxr import files
 from cxr.errors import InputError
@@ -103,15 +106,25 @@ class Dense(_Frozen):
 class Head(_Frozen):
     """The layers on top of the backbone: pooling, dropout, hidden layers and the output.
 
-    The output is one ``sigmoid``, the probability of PNEUMONIA; a ``sigmoid_pair``, one per
-    class; or the ``log_softmax`` of both classes. It also decides the loss; see
-    :mod:`cxr.training.losses`.
+    ``layers`` names backbone layers, each of which is pooled; the results are concatenated. None
+    is the backbone's last layer. The output is one ``sigmoid``, the probability of PNEUMONIA; a
+    ``sigmoid_pair``, one per class; or the ``log_softmax`` of both classes. It also decides the
+    loss; see :mod:`cxr.training.losses`.
     """
 
     pool: Literal["flatten", "average", "max"]
+    layers: Annotated[tuple[str, ...], Field(min_length=1)] | None
     dropout: Annotated[float, Field(ge=0, lt=1)]
     dense: tuple[Dense, ...]
     output: Literal["sigmoid", "sigmoid_pair", "log_softmax"]
+
+    @field_validator("layers")
+    @classmethod
+    def _pooled(cls, layers: tuple[str, ...] | None, known: ValidationInfo) -> Any:
+        if layers is not None and known.data.get("pool") == "flatten":
+            message = "layers of several sizes need pool: average or max, not flatten"
+            raise ValueError(message)
+        return layers
 
 
 class Blocks(_Frozen):
@@ -132,8 +145,9 @@ class Last(_Frozen):
     last: Annotated[int, Field(ge=1)]
 
 
-# Tags of the union below. pydantic adds them to an error's location; no key looks like them.
+# Tags of the unions below. pydantic adds them to an error's location; no key looks like them.
 _TAGS = {"word": "<word>", "blocks": "<blocks>", "from_layer": "<from_layer>", "last": "<last>"}
+_GRADIENT, _REGRESSION = "<gradient>", "<logistic regression>"
 
 
 def _tag(rule: Any) -> str | None:
@@ -177,7 +191,7 @@ class Plateau(_Frozen):
 
 
 class Phase(_Frozen):
-    """One compile-and-fit of a system."""
+    """One compile-and-fit of a system, by gradient descent."""
 
     data: Literal["clean", "perturbed"]
     trainable: Trainable
@@ -187,6 +201,39 @@ class Phase(_Frozen):
     steps_per_epoch: Annotated[int, Field(ge=1)] | None
     early_stopping: EarlyStopping | None
     restore: Literal["val_loss", "val_accuracy"] | None
+
+
+class Penalty(_Frozen):
+    """The strengths of the L2 penalty to try, each ``1 / C`` of scikit-learn."""
+
+    strengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+
+
+class LogisticRegression(_Frozen):
+    """A phase that fits the head's output to frozen features; see :mod:`cxr.training.probe`.
+
+    The head must have no hidden layers and one sigmoid.
+    """
+
+    data: Literal["clean", "perturbed"]
+    trainable: Literal["head"]
+    logistic_regression: Penalty
+
+
+def _phase_tag(phase: Any) -> str:
+    """Return the tag of a phase's type, so that pydantic reports errors of that type alone."""
+    regression = (
+        "logistic_regression" in phase
+        if isinstance(phase, dict)
+        else isinstance(phase, LogisticRegression)
+    )
+    return _REGRESSION if regression else _GRADIENT
+
+
+AnyPhase = Annotated[
+    Annotated[Phase, Tag(_GRADIENT)] | Annotated[LogisticRegression, Tag(_REGRESSION)],
+    Discriminator(_phase_tag),
+]
 
 
 class System(_Frozen):
@@ -199,7 +246,20 @@ class System(_Frozen):
     augmentation: Augmentation | None
     class_weights: Literal["balanced"] | None
     head: Head
-    phases: Annotated[dict[Name, Phase], Field(min_length=1)]
+    phases: Annotated[dict[Name, AnyPhase], Field(min_length=1)]
+
+    @field_validator("phases")
+    @classmethod
+    def _fit_the_head(cls, phases: dict[str, Any], known: ValidationInfo) -> dict[str, Any]:
+        head, augmentation = known.data.get("head"), known.data.get("augmentation")
+        for name, phase in phases.items():
+            if isinstance(phase, LogisticRegression):
+                # A setting that is wrong itself is missing here.
+                if head is not None and (head.dense or head.output != "sigmoid"):
+                    raise PydanticCustomError("regression_head", "{phase}", {"phase": name})
+                if augmentation is not None and not augmentation.views:
+                    raise PydanticCustomError("regression_views", "{phase}", {"phase": name})
+        return phases
 
 
 class Checkpoint(_Frozen):
@@ -292,10 +352,26 @@ def load(path: str | os.PathLike[str] = "params.yaml") -> Params:
 
 def _explain(problem: Any) -> str:
     """Return one of pydantic's errors as a sentence that begins with the dotted key."""
-    inserted = {*_TAGS.values(), "[key]"}  # parts of the location that pydantic adds
+    # Parts of the location that pydantic adds.
+    inserted = {*_TAGS.values(), _GRADIENT, _REGRESSION, "[key]"}
     key = [str(part) for part in problem["loc"] if part not in inserted]
     dotted = ".".join(key) or "the file"
     match problem["type"]:
+        case "extra_forbidden" if problem["loc"][-2:-1] == (_REGRESSION,):
+            return (
+                f"{dotted} is unknown: a phase of logistic regression has only data, trainable and "
+                "logistic_regression"
+            )
+        case "regression_head":
+            return (
+                f"{dotted}.{problem['ctx']['phase']} is a logistic regression, which needs "
+                "head.dense: [] and head.output: sigmoid"
+            )
+        case "regression_views":
+            return (
+                f"{dotted}.{problem['ctx']['phase']} is a logistic regression, which needs images "
+                "that are the same in every step: augmentation: null, or views: 1 or more"
+            )
         case "extra_forbidden":
             return f"{dotted} is unknown{_suggestion(key[-1], _field_names())}"
         case "missing":

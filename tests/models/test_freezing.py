@@ -74,10 +74,15 @@ class TestCounts:
     CNN_BODY = 9 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 256) + (64 + 128 + 256 + 256) * (1 + 4)
     CNN_HEAD = (7 * 7 * 256 * 128 + 128) + (128 * 64 + 64) + (64 * 2 + 2)
     MOBILENET_HEAD = 1_281
+    PROBE_HEAD = (96 + 576 + 320 + 1280) + 1  # channels of its layers
 
     @pytest.mark.parametrize(
         ("name", "expected"),
         [
+            (
+                "probe",
+                (MOBILENET_BODY + PROBE_HEAD, {"probe": PROBE_HEAD}),
+            ),
             ("vgg16_transfer", (27_593_153, {"train": 19_957_889})),
             ("vgg16_scratch", (27_593_153, {"train": 27_593_153})),
             (
@@ -137,6 +142,19 @@ class TestFeatureExtractor:
             pytest.param(system(), "head", "head_pool", id="before the head"),
             pytest.param(
                 system(head=head(dropout=0.1)), "head", "head_pool", id="before a dropout"
+            ),
+            pytest.param(
+                system(head=head(layers=("block1_pool", "block2_conv1"))),
+                "head",
+                "head_pools",
+                id="after the concatenation of several layers",
+            ),
+            # The head's first layer passes block 2, so features end before it.
+            pytest.param(
+                system(head=head(layers=("block1_pool", "block2_conv1"))),
+                params.Blocks(blocks=(2,)),
+                "block1_pool",
+                id="before a layer of the head",
             ),
             pytest.param(system(), params.Blocks(blocks=(2,)), "block1_pool", id="before a block"),
             pytest.param(cnn(), params.Last(last=5), "head_pool", id="before the last five"),

@@ -8,6 +8,7 @@ from cxr import params
 from cxr.errors import InputError
 from cxr.models import network
 from tests.small import (
+    SIZE,
     SYSTEMS,
     TINY,
     assert_same,
@@ -63,6 +64,36 @@ class TestBuild:
         assert model.get_layer("head_dense_2").kernel.shape == (7, 3)
         assert model.get_layer("head_dense_2").activation is keras.activations.linear
         assert model.get_layer("head_output").kernel.shape == (3, 1)
+
+    @pytest.mark.parametrize(("pool", "of"), [("average", np.mean), ("max", np.max)])
+    def test_pools_each_of_several_layers_and_concatenates_them(self, pool, of):
+        model = network.build(system(head=head(pool=pool, layers=("block2_conv1", "block1_pool"))))
+        names = [layer.name for layer in model.layers if layer.name.startswith("head_")]
+        assert names == ["head_pool_1", "head_pool_2", "head_pools", "head_output"]
+        parts = keras.Model(
+            model.input, [model.get_layer(n).output for n in ("block2_conv1", "block1_pool")]
+        )
+        expected = [of(np.asarray(maps), axis=(1, 2)) for maps in parts(pixels(3, SIZE))]
+        found = keras.Model(model.input, model.get_layer("head_pools").output)(pixels(3, SIZE))
+        np.testing.assert_allclose(found, np.hstack(expected), rtol=1e-5)
+
+    def test_leaves_out_what_comes_after_the_last_layer_of_the_head(self):
+        model = network.build(
+            system(head=head(layers=("block1_pool",))), initial=weights_of(TINY.imagenet())
+        )
+        assert [layer.name for layer in model.layers if layer.weights] == [
+            "block1_conv1", "head_output"
+        ]  # fmt: skip
+        assert model.get_layer("head_pool").output.shape == (None, 4)
+
+    @pytest.mark.parametrize("name", ["block2_conv", "preprocess"])
+    def test_refuses_a_layer_that_the_backbone_lacks(self, name):
+        with pytest.raises(InputError) as stop:
+            network.build(system(head=head(layers=("block1_pool", name))))
+        assert str(stop.value).startswith(
+            f"head.layers names {name}, but backbone tiny has no such layer: did you mean "
+        )
+        assert "block2_conv1" in str(stop.value)
 
     @pytest.mark.parametrize(
         ("output", "shape"),

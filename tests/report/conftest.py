@@ -19,9 +19,11 @@ def fewer_resamples() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A controlled pair whose pretrained system is better, and a system of two phases."""
+    """A controlled pair whose pretrained system is better, one of two phases, and a probe."""
     root = tmp_path_factory.mktemp("project")
-    return write_project(root, 120, vgg16_transfer=4.0, vgg16_scratch=1.2, vgg16_gap_phases=3.0)
+    return write_project(
+        root, 120, probe=2.0, vgg16_transfer=4.0, vgg16_scratch=1.2, vgg16_gap_phases=3.0
+    )
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +37,12 @@ def phased(project: Project) -> Result:
     """The system of two phases, features and finetune."""
     (result,) = project.collect("vgg16_gap_phases")
     return result
+
+
+@pytest.fixture(scope="session")
+def probed(project: Project) -> list[Result]:
+    """A linear probe, the controlled pair, and the system of two phases."""
+    return project.collect("probe", "vgg16_transfer", "vgg16_scratch", "vgg16_gap_phases")
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,8 @@ def render(results: list[Result], shared: Context) -> str:
 
 def tables(results: list[Result], shared: Context) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the comparison and the table of phases."""
-    return comparison(results), phase_table(differences.phase_results(results, shared))
+    rows = comparison(results, differences.yardstick(results, shared))
+    return rows, phase_table(differences.phase_results(results, shared))
 
 
 def terminal(results: list[Result], shared: Context) -> list[str]:
@@ -112,13 +113,17 @@ def write_project(root: Path, patients: int = 40, **skills: float) -> Project:
     """Write a project of VGG16 systems.
 
     Systems with ``scratch`` in their name are randomly initialised, the others pretrained; all have
-    one phase, and those with ``phases`` in their name have two. A skill is the distance of the
+    one phase, and those with ``phases`` in their name have two. Systems with ``probe`` in their
+    name are linear probes. A skill is the distance of the
     classes, see :func:`write_evaluation`.
     """
     manifest = write_manifest(root, patients)
     for name, skill in skills.items():
         phases = {"features": 5, "finetune": 6} if "phases" in name else {"train": 12}
         write_model(root, name, None if "scratch" in name else "imagenet", phases)
+        if "probe" in name:
+            phases = {"probe": 1}
+            write_probe(root, name)
         write_evaluation(root, name, manifest, skill, list(phases))
     figures = {"auc": 0.9895, "precision": 0.9891, "recall": 0.9050, "tp": 362}
     entry = {"title": "An article", "split": SPLIT, "test": figures, "epochs": 19}
@@ -209,6 +214,7 @@ def write_model(root: Path, name: str, weights: str | None, phases: Mapping[str,
         "class_weights": "balanced",
         "head": {
             "pool": "flatten",
+            "layers": None,
             "dropout": 0.0,
             "dense": [{"units": 512, "batch_norm": False, "dropout": 0.4}],
             "output": "sigmoid",
@@ -271,6 +277,29 @@ def write_model(root: Path, name: str, weights: str | None, phases: Mapping[str,
     digest = "ef" * 32 if weights else None
     note = {"backbone": "vgg16", "weights": weights, "sha256": digest}
     files.write_json(root / "weights" / name / "initial" / "weights.json", note)
+
+
+def write_probe(root: Path, name: str) -> None:
+    """Write the outputs of the train stage of a linear probe."""
+    write_model(root, name, "imagenet", {"probe": 1})
+    folder = root / "models" / name
+
+    def regress(record: dict[str, Any]) -> None:
+        strengths = [100.0, 10000.0]
+        record["system"]["head"] |= {"pool": "average", "layers": ["block4_pool", "block5_pool"]}
+        record["system"]["phases"]["probe"] = {
+            "data": "clean", "trainable": "head", "logistic_regression": {"strengths": strengths}
+        }  # fmt: skip
+        record["class_weights"] = None
+        del record["phases"]["probe"]["steps_per_epoch"]
+        record["phases"]["probe"] |= {
+            "trainable_layers": ["head_output"], "strength": 100.0,
+            "val_losses": [[10000.0, 0.25], [100.0, 0.125]],
+        }  # fmt: skip
+
+    edit(folder / "train.json", regress)
+    history = files.read_csv(folder / "history.csv")
+    files.write_csv(folder / "history.csv", history.assign(learning_rate=np.nan))
 
 
 def write_evaluation(

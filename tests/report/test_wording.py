@@ -70,7 +70,7 @@ def test_how_a_phase_trains(changes: dict[str, Any], words: str) -> None:
 
 def test_settings_of_a_system(results: list[Result]) -> None:
     head = {
-        "pool": "average", "dropout": 0.2, "output": "log_softmax",
+        "pool": "average", "layers": None, "dropout": 0.2, "output": "log_softmax",
         "dense": [
             {"units": 1024, "batch_norm": True, "dropout": 0.5},
             {"units": 64, "batch_norm": True, "dropout": 0.0},

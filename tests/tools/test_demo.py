@@ -62,6 +62,12 @@ class TestSettings:
         assert with_demo.source == "data/phantoms.zip"
         assert with_demo.system("cnn").phases["perturbed"].epochs == 8
 
+    def test_the_probe_comes_first_and_has_transfers_backbone(self, with_demo: params.Params):
+        assert next(iter(SETTINGS["systems"])) == "probe"
+        probe, transfer = (with_demo.system(name) for name in ("probe", "vgg16_transfer"))
+        assert probe.backbone == transfer.backbone
+        assert probe.head.layers == ("block3_pool", "block4_pool", "block5_pool")
+
     def test_transfer_and_scratch_differ_in_weights_and_trained_layers_alone(
         self, with_demo: params.Params
     ):
@@ -150,11 +156,14 @@ class TestMain:
         assert "Report:" not in capsys.readouterr().out
         assert [found[0] for found in commands] == ["pull", "exp", "exp"]
 
-    def test_the_file_reaches_the_pretrained_system_alone(self, commands, tmp_path: Path):
+    def test_the_file_reaches_the_pretrained_systems_alone(self, commands, tmp_path: Path):
         (tmp_path / "w.h5").touch()
         demo.main(["--weights", str(tmp_path / "w.h5")])
         given = [argument for argument in commands[-1] if ".weights=" in argument]
-        assert given == [f"systems.vgg16_transfer.weights='{tmp_path.resolve() / 'w.h5'}'"]
+        assert given == [
+            f"systems.{name}.weights='{tmp_path.resolve() / 'w.h5'}'"
+            for name in ("probe", "vgg16_transfer")
+        ]
 
     def test_a_report_of_an_earlier_run_is_replaced(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]

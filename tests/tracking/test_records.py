@@ -185,6 +185,29 @@ def test_description_says_what_on_what_with_which_result_and_how_to_rebuild_it(p
     assert "AUC 0.900 (undefined to undefined)" in records.of(project.evaluate()).note
 
 
+def test_description_of_a_logistic_regression_has_its_strength(project):
+    folder = project.train()
+    about = files.read_json(folder / "train.json")
+    about["phases"] = {"probe": {"best_epoch": 1, "strength": 300.0}}
+    files.write_json(folder / "train.json", about)
+    assert "result: probe: logistic regression, strength 300\n" in records.of(folder).note
+    about["phases"]["finetune"] = {"best_epoch": 2}
+    files.write_json(folder / "train.json", about)
+    assert (
+        "result: probe: logistic regression, strength 300; 2 epochs; best epoch: finetune 2\n"
+        in records.of(folder).note
+    )
+
+
+def test_an_epoch_without_a_learning_rate_has_no_metric_of_it(project):
+    folder = project.train()
+    history = files.read_csv(folder / "history.csv").assign(learning_rate=float("nan"))
+    files.write_csv(folder / "history.csv", history)
+    for _, epoch in records.of(folder).epochs:
+        assert "schedule/learning_rate" not in epoch
+        assert "epoch/val_loss" in epoch
+
+
 def test_a_folder_of_thousands_of_inputs_gives_no_tags(project):
     folder = project.split()
     Project.change(folder, inputs={f"xrays/{n}.jpeg": "0a" for n in range(101)})

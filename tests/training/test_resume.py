@@ -15,7 +15,7 @@ import pytest
 from cxr import params
 from cxr.errors import Stopped
 from cxr.training import callbacks, checkpoint, fit, interrupt, progress
-from tests.small import assert_same, phase, system
+from tests.small import assert_same, head, phase, regression, system
 from tests.trained import contradicted, train
 
 PLATEAU = params.Plateau(factor=0.5, patience=1, min_learning_rate=1e-5)
@@ -41,6 +41,11 @@ def run(root: Path, settings: params.Checkpoint = EACH_EPOCH, **more) -> fit.Tra
         trained = train(SYSTEM, images=contradicted(), kept=kept, **more)
         kept.remove()
     return trained
+
+
+def train_kept(settings: params.System, root: Path) -> fit.Trained:
+    with checkpoint.opened("tiny", {}, EACH_EPOCH, root) as kept:
+        return train(settings, kept=kept)
 
 
 def assert_equal(one: fit.Trained, other: fit.Trained) -> None:
@@ -117,6 +122,21 @@ class TestResumes:
             (4, None, 0): "resuming tiny at phase finetune, epoch 1 (of at most 5)",
         }
         assert said[where] in caplog.messages
+
+    @pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+    def test_with_a_logistic_regression_and_its_neighbour(self, first, tmp_path, monkeypatch):
+        phases = {"probe": regression(0.1, 10.0), "train": phase("all", epochs=2)}
+        settings = system(head=head(), phases=phases if first else dict(reversed(phases.items())))
+        saved = []
+        monkeypatch.setattr(checkpoint.Checkpoint, "save", lambda self, taken: saved.append(taken))
+        whole = train_kept(settings, tmp_path)
+        assert [place(taken) for taken in saved if taken.phase is None] == (
+            [(1, None, 0), (3, None, 0)] if first else [(2, None, 0), (3, None, 0)]
+        )
+        for taken in list(saved):
+            again = progress.Progress.join(*taken.split())
+            monkeypatch.setattr(checkpoint.Checkpoint, "_load", lambda self, held=again: held)
+            assert_equal(train_kept(settings, tmp_path), whole)
 
     def test_each_epoch_is_reported_once_over_all_sittings(self, tmp_path):
         reported = []

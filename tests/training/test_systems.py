@@ -29,6 +29,7 @@ VGG16_BLOCK_5 = "block5_conv[123]"
 # Layer 99 is block_11_expand's batch norm. Batch norms stay frozen.
 MOBILENET_FROM_100 = "block_11_(depthwise|project)|block_1[2-6]_(expand|depthwise|project)|Conv_1"
 MAY_CHANGE = {
+    "probe": {"probe": "head_output"},
     "vgg16_transfer": {"train": f"{VGG16_BLOCK_5}|{HEAD}"},
     "vgg16_scratch": {"train": EVERY},
     "vgg16_gap": {"features": HEAD, "finetune": f"{VGG16_BLOCK_5}|{HEAD}"},
@@ -52,6 +53,8 @@ def small(name: str) -> params.System:
     system = SYSTEMS[name]
     phases = {
         phase: settings.model_copy(update={"epochs": 1, "steps_per_epoch": 1})
+        if isinstance(settings, params.Phase)
+        else settings
         for phase, settings in system.phases.items()
     }
     size = 48 if system.backbone == "cnn" else 32

@@ -54,7 +54,7 @@ def resolve(system: params.System, freeze_blocks: int | None) -> params.System:
     return system.model_copy(update={"phases": phases})
 
 
-def set_trainable(model: keras.Model, system: params.System, phase: params.Phase) -> list[str]:
+def set_trainable(model: keras.Model, system: params.System, phase: params.AnyPhase) -> list[str]:
     """Set ``trainable`` of every layer by a phase's rule; compile afterwards.
 
     The rule ``all`` also trains the backbone's batch norms, so pretrained moving statistics change.

@@ -1,5 +1,6 @@
 """The head: the layers on top of the backbone, and the probability computed from its output."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from keras import layers, ops
@@ -10,18 +11,18 @@ PREFIX = "head_"  # of the name of every layer in the head, and of none in the b
 OUTPUT = f"{PREFIX}output"  # the head's last layer; the loss is computed from its output
 
 
-def head(settings: params.Head, features: Any) -> Any:
-    """Build a head on top of ``features`` [batch, h, w, channels].
+def head(settings: params.Head, features: Sequence[Any]) -> Any:
+    """Build a head on top of a backbone's outputs.
+
+    Args:
+        settings: of the head.
+        features: [batch, h, w, channels] each, of ``settings.layers``; without these one, the
+            backbone's own output. Their h and w may differ.
 
     Returns:
         The probability of PNEUMONIA, float32 [batch, 1].
     """
-    pool = {
-        "flatten": layers.Flatten,
-        "average": layers.GlobalAveragePooling2D,
-        "max": layers.GlobalMaxPooling2D,
-    }[settings.pool]
-    x = pool(name=f"{PREFIX}pool")(features)
+    x = _pooled(settings, features)
     if settings.dropout:
         x = layers.Dropout(settings.dropout, name=f"{PREFIX}dropout")(x)
     for place, dense in enumerate(settings.dense, start=1):
@@ -41,6 +42,21 @@ def head(settings: params.Head, features: Any) -> Any:
     # float32, because probabilities near 1 are 0.004 apart in bfloat16.
     output = layers.Dense(units, activation=activation, dtype="float32", name=OUTPUT)(x)
     return probability(output, settings.output)
+
+
+def _pooled(settings: params.Head, features: Sequence[Any]) -> Any:
+    """Pool each of the features and concatenate the results: [batch, channels of all]."""
+    pool = {
+        "flatten": layers.Flatten,
+        "average": layers.GlobalAveragePooling2D,
+        "max": layers.GlobalMaxPooling2D,
+    }[settings.pool]
+    if len(features) == 1:
+        return pool(name=f"{PREFIX}pool")(features[0])
+    pooled = [
+        pool(name=f"{PREFIX}pool_{place}")(tensor) for place, tensor in enumerate(features, start=1)
+    ]
+    return layers.Concatenate(name=f"{PREFIX}pools")(pooled)
 
 
 def probability(output: Any, kind: str) -> Any:

@@ -1,14 +1,17 @@
 """A system's network: grey pixels -> preprocessing -> backbone -> head -> probability."""
 
+import difflib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 from keras import layers
 
 from cxr import augment, params
-from cxr.models import backbones, head, weights
+from cxr.errors import InputError
+from cxr.models import backbones, freezing, head, weights
 
 
 def build(
@@ -24,19 +27,23 @@ def build(
 
     Returns:
         A flat model from uint8 [batch, size, size, 1], the cached X-rays, to float32 [batch, 1],
-        the probability of PNEUMONIA.
+        the probability of PNEUMONIA. With ``head.layers``, layers of the backbone on which none of
+        these depends are left out.
 
     Raises:
-        InputError: the backbone is unknown, or the images are too small for it.
+        InputError: the backbone is unknown or lacks a layer of ``head.layers``, or the images are
+            too small for it.
     """
     backbone = backbones.get(system)
     with _dtype_policy(precision):
         image = keras.Input((system.image_size, system.image_size, 1), dtype="uint8", name="xray")
         grey = layers.Rescaling(1.0, dtype="float32", name=augment.AS_FLOAT)(image)
-        features = backbone.apply(backbone.preprocess(grey))
+        whole = keras.Model(image, backbone.apply(backbone.preprocess(grey)))
+        features = _features(whole, system)
         model = keras.Model(image, head.head(system.head, features), name=system.backbone)
     if initial is not None:
-        weights.put(initial, model)
+        used = {layer.name for layer in model.layers}
+        weights.put({name: arrays for name, arrays in initial.items() if name in used}, model)
     return model
 
 
@@ -63,6 +70,22 @@ def with_head_output(model: keras.Model) -> keras.Model:
         of probabilities.
     """
     return keras.Model(model.input, model.get_layer(head.OUTPUT).output, name=model.name)
+
+
+def _features(backbone: keras.Model, system: params.System) -> list[Any]:
+    """Return the outputs of the backbone's layers that the head is built on."""
+    if system.head.layers is None:
+        return [backbone.output]
+    known = [n.name for n in backbone.layers if n.name not in freezing.INPUT_LAYERS]
+    for name in system.head.layers:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=3, cutoff=0)
+            message = (
+                f"head.layers names {name}, but backbone {system.backbone} has no such layer: "
+                f"did you mean {', '.join(close[:-1])} or {close[-1]}?"
+            )
+            raise InputError(message)
+    return [backbone.get_layer(name).output for name in system.head.layers]
 
 
 @contextmanager

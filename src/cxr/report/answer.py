@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cxr.report import wording
-from cxr.report.differences import Pair, pairs
+from cxr.report.differences import Pair, Yardstick, pairs, yardstick
 from cxr.report.leaks import in_test_and_rest, unknown_patients
 from cxr.report.results import CHANCE, Context, Result
 
@@ -14,6 +14,13 @@ WORDS = {
     "better": "pretrained better",
     "worse": "pretrained worse",
     "open": "undecided",
+    "unknown": "undefined",
+}
+# The outcome of a comparison with the linear probe.
+AGAINST_PROBE = {
+    "better": "beats the linear probe",
+    "worse": "is worse than the linear probe",
+    "open": "does not beat the linear probe",  # nor the probe it: the interval includes 0
     "unknown": "undefined",
 }
 _HEADLINES = {
@@ -35,6 +42,7 @@ class Verdict:
         obstacle: the settings that prevent a controlled pair; empty if there is one.
         pairs: all pairs with the same backbone, the controlled ones first.
         warnings: reasons to doubt the figures, one sentence each.
+        yardstick: the linear probe, and the other systems against it; None without a probe.
     """
 
     outcome: str
@@ -42,6 +50,7 @@ class Verdict:
     obstacle: str
     pairs: tuple[Pair, ...]
     warnings: tuple[str, ...]
+    yardstick: Yardstick | None
 
 
 def verdict(results: Sequence[Result], shared: Context) -> Verdict:
@@ -61,6 +70,15 @@ def verdict(results: Sequence[Result], shared: Context) -> Verdict:
         obstacle="" if controlled or not compared else _obstacle(compared),
         pairs=tuple(compared),
         warnings=tuple(_warnings(results, shared)),
+        yardstick=yardstick(results, shared),
+    )
+
+
+def yardstick_sentence(found: Yardstick) -> str:
+    """Return which system is the yardstick."""
+    return (
+        f"The yardstick is {found.probe.name}, a linear probe on frozen features: its test AUC is "
+        f"{wording.number(found.probe.test['auc'])}, and every trained network has to beat it."
     )
 
 

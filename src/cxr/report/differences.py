@@ -59,6 +59,19 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Yardstick:
+    """The linear probe that every trained network has to beat.
+
+    Attributes:
+        probe: the first system that is a linear probe.
+        differences: test AUC of each other system minus that of the probe, by its name.
+    """
+
+    probe: Result
+    differences: Mapping[str, Difference]
+
+
+@dataclass(frozen=True)
 class PhaseResult:
     """One phase of a system, and the metrics of the network after it.
 
@@ -100,16 +113,16 @@ def phase_results(results: Sequence[Result], shared: Context) -> dict[str, list[
 def pairs(results: Sequence[Result], shared: Context) -> list[Pair]:
     """Pair each pretrained system with each randomly initialised one that has its backbone.
 
+    Linear probes are left out, because :func:`yardstick` compares them with all systems.
+
     Returns:
         The pairs, the controlled ones first.
 
     Raises:
         InputError: systems were tested on other images than each other or than the manifest's.
     """
-    tests = {
-        r.name: _test(r.name, r.predictions[r.predictions["split"] == "test"], shared.manifest)
-        for r in results
-    }
+    results = [result for result in results if not result.is_probe]
+    tests = _tests(results, shared)
     compared = [
         Pair(
             transfer,
@@ -124,6 +137,32 @@ def pairs(results: Sequence[Result], shared: Context) -> list[Pair]:
         and control.weights["backbone"] == transfer.weights["backbone"]
     ]
     return sorted(compared, key=lambda pair: not pair.controlled)
+
+
+def yardstick(results: Sequence[Result], shared: Context) -> Yardstick | None:
+    """Compare each system with the first linear probe; None if there is no probe.
+
+    Raises:
+        InputError: systems were tested on other images than each other or than the manifest's.
+    """
+    probe = next((result for result in results if result.is_probe), None)
+    if probe is None:
+        return None
+    tests = _tests(results, shared)
+    differences = {
+        name: _difference(test, tests[probe.name], "probability", shared.seed)
+        for name, test in tests.items()
+        if name != probe.name
+    }
+    return Yardstick(probe, differences)
+
+
+def _tests(results: Sequence[Result], shared: Context) -> dict[str, pd.DataFrame]:
+    """Return each system's predictions of the test set; see :func:`_test`."""
+    return {
+        r.name: _test(r.name, r.predictions[r.predictions["split"] == "test"], shared.manifest)
+        for r in results
+    }
 
 
 def _phase_results(result: Result, shared: Context) -> list[PhaseResult]:

@@ -55,12 +55,15 @@ class Tested:
         return float("nan") if value is None else value
 
 
-def intervals(systems: Sequence[Tested], published: Mapping[str, float]) -> Figure:
+def intervals(
+    systems: Sequence[Tested], published: Mapping[str, float], yardstick: float | None = None
+) -> Figure:
     """Draw each system's AUC and 95 % interval, on the test set and on the perturbed one.
 
     Args:
         systems: from top to bottom.
         published: published AUCs, 0 to 1, by system.
+        yardstick: AUC of the linear probe, drawn as a line; None for no line.
     """
     with style.style():
         figure = Figure(figsize=(10, 0.95 + 0.5 * len(systems)), layout="constrained")
@@ -82,6 +85,8 @@ def intervals(systems: Sequence[Tested], published: Mapping[str, float]) -> Figu
         values = [f[k] for s in systems for f in (s.metrics, s.perturbed) for k in _AUCS]
         span = style.auc_limits(np.array([*values, *known.values()], dtype=float))
         axes.set_xlim(*span)
+        if yardstick is not None:
+            axes.axvline(yardstick, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0)
         if span[0] < 0.5:
             axes.axvline(0.5, **_CHANCE)
             axes.annotate(

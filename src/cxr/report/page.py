@@ -7,13 +7,14 @@ from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from cxr import files
 from cxr.labels import SPLITS
 from cxr.report import figures, learning, style, wording
-from cxr.report.answer import WORDS, Verdict, verdict
+from cxr.report.answer import AGAINST_PROBE, WORDS, Verdict, verdict, yardstick_sentence
 from cxr.report.checks import checks
-from cxr.report.differences import Phases, phase_results
+from cxr.report.differences import Phases, Yardstick, phase_results
 from cxr.report.results import Context, Result
 from cxr.report.tables import COUNTS, METRICS, comparison, phase_table, text
 
@@ -33,7 +34,8 @@ def page(results: Sequence[Result], shared: Context, answer: Verdict, phases: Ph
     environment.filters |= {
         "number": wording.number, "range": wording.interval, "signed": wording.signed,
         "count": wording.count, "published": wording.published, "rule": wording.rule,
-        "how": wording.how, "frozen": wording.frozen, "duration": wording.duration,
+        "how": wording.how, "frozen": wording.frozen, "listed": wording.listed,
+        "duration": wording.duration,
     }  # fmt: skip
     source = (resources.files("cxr.report") / "report.html.j2").read_text(encoding="utf-8")
     # All systems have the same samples; the largest images are the sharpest.
@@ -43,8 +45,12 @@ def page(results: Sequence[Result], shared: Context, answer: Verdict, phases: Ph
         phases=phases,
         verdict=answer,
         outcome_words=WORDS,
+        yardstick=answer.yardstick,
+        against_probe=_against_probe(answer.yardstick),
+        yardstick_sentence=answer.yardstick and yardstick_sentence(answer.yardstick),
+        probe_words=AGAINST_PROBE,
         checks=checks(results, shared),
-        figures=_figures(results),
+        figures=_figures(results, answer.yardstick),
         samples=base64.b64encode(samples).decode("ascii"),
         perturbation=wording.ranges(shared.perturbation),
         light={variable: colour for colour, variable in style.VARIABLES.items()},
@@ -70,10 +76,10 @@ def write(results: Sequence[Result], shared: Context, folder: Path) -> str:
         InputError: systems were tested on other images than each other or than the manifest's.
     """
     phases, answer = phase_results(results, shared), verdict(results, shared)
-    rows, steps = comparison(results), phase_table(phases)
+    rows, steps = comparison(results, answer.yardstick), phase_table(phases)
     table = text(answer, rows, steps)
     tested = [_tested(result) for result in results]
-    style.save(learning.curves([_learning(r) for r in results]), folder / "training_curves.png")
+    style.save(_curves(results), folder / "training_curves.png")
     style.save(figures.roc(tested), folder / "roc.png")
     style.save(figures.confusion(tested), folder / "confusion.png")
     files.write_csv(folder / "comparison.csv", rows)
@@ -83,7 +89,18 @@ def write(results: Sequence[Result], shared: Context, folder: Path) -> str:
     return table
 
 
-def _figures(results: Sequence[Result]) -> dict[str, Markup]:
+def _against_probe(yardstick: Yardstick | None) -> dict[str, list[str]]:
+    """Return the systems that beat the linear probe, those that do not, and those worse than it."""
+    differences = {} if yardstick is None else yardstick.differences
+    words = {"better": "It is beaten by", "open": "It is not beaten by", "worse": "It beats"}
+    found = {
+        words[outcome]: [name for name, each in differences.items() if each.outcome == outcome]
+        for outcome in words
+    }
+    return {opening: names for opening, names in found.items() if names}
+
+
+def _figures(results: Sequence[Result], yardstick: Yardstick | None) -> dict[str, Markup]:
     """Draw the page's figures, each with a description for screen readers."""
     tested = [_tested(result) for result in results]
     published = {
@@ -98,9 +115,14 @@ def _figures(results: Sequence[Result]) -> dict[str, Markup]:
         f"{r.name} {', '.join(f'{key.upper()} {r.test[key]}' for key in COUNTS)}" for r in results
     )
     drawn = {
-        "intervals": (figures.intervals(tested, published), f"Test AUC and interval: {aucs}."),
+        "intervals": (
+            figures.intervals(
+                tested, published, None if yardstick is None else yardstick.probe.test["auc"]
+            ),
+            f"Test AUC and interval: {aucs}.",
+        ),
         "curves": (
-            learning.curves([_learning(result) for result in results]),
+            _curves(results),
             "Loss and AUC of each system by epoch, on training and validation; the numbers are in "
             "each model's history.csv.",
         ),
@@ -122,6 +144,12 @@ def _tested(result: Result) -> figures.Tested:
         result.name, result.colour, result.test, result.perturbed, result.roc,
         result.precision_recall,
     )  # fmt: skip
+
+
+def _curves(results: Sequence[Result]) -> Figure:
+    """Draw the learning curves of the systems that have some: not those of linear probes."""
+    trained = [result for result in results if not result.is_probe]
+    return learning.curves([_learning(result) for result in trained or results])
 
 
 def _learning(result: Result) -> learning.Learning:

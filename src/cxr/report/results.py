@@ -73,6 +73,12 @@ class Result:
         return self.weights["weights"] is not None
 
     @property
+    def is_probe(self) -> bool:
+        """Whether it is a linear probe: logistic regressions are all of its phases."""
+        phases = self.record["system"]["phases"].values()
+        return all("logistic_regression" in phase for phase in phases)
+
+    @property
     def start(self) -> str:
         """The initial weights of the backbone: imagenet, a file, or random."""
         return self.weights["weights"] or "random"

@@ -8,8 +8,8 @@ import pandas as pd
 from tabulate import tabulate
 
 from cxr.report import wording
-from cxr.report.answer import WORDS, Verdict
-from cxr.report.differences import Difference, PhaseResult, Phases
+from cxr.report.answer import AGAINST_PROBE, WORDS, Verdict, yardstick_sentence
+from cxr.report.differences import Difference, PhaseResult, Phases, Yardstick
 from cxr.report.results import Result, published_of
 
 METRICS = ("auc", "accuracy", "precision", "recall", "specificity", "f1")
@@ -18,13 +18,15 @@ WIDTH = 120  # columns of the terminal
 PERTURBED = ("auc", "auc_low", "auc_high", "accuracy")  # of the perturbed test set, in the tables
 
 
-def comparison(results: Sequence[Result]) -> pd.DataFrame:
+def comparison(results: Sequence[Result], yardstick: Yardstick | None = None) -> pd.DataFrame:
     """Return one row per system: network, parameters, test metrics and published figures.
 
-    Durations are on the report's page alone, so that equal trainings give equal tables. Parameter
-    counts are those of the last phase. Missing or undefined figures are NaN.
+    ``probe_difference`` is the test AUC minus that of the yardstick, if there is one. Durations are
+    on the report's page alone, so that equal trainings give equal tables. Parameter counts are
+    those of the last phase. Missing or undefined figures are NaN.
     """
-    return pd.DataFrame([_row(result) for result in results])
+    differences = {} if yardstick is None else yardstick.differences
+    return pd.DataFrame([_row(result, differences.get(result.name)) for result in results])
 
 
 def phase_table(phases: Phases) -> pd.DataFrame:
@@ -64,7 +66,7 @@ def text(verdict: Verdict, rows: pd.DataFrame, phases: pd.DataFrame) -> str:
     return "\n".join([*answer, "", top, rule, *rest, "", *notes])
 
 
-def _row(result: Result) -> dict[str, Any]:
+def _row(result: Result, against_probe: Difference | None) -> dict[str, Any]:
     """Return a system's row of the comparison."""
     last, record = list(result.phases.items())[-1]
     published = published_of(result, last)
@@ -77,6 +79,7 @@ def _row(result: Result) -> dict[str, Any]:
         "trainable": record["parameters"]["trainable"],
         "epochs": result.record["epochs"],
         **_known(result.test, known),
+        **_gain("probe_difference", against_probe),
         **_known(result.perturbed, PERTURBED, "perturbed_"),
         **_known(published["test"], ("auc", "accuracy", "precision", "recall"), "published_"),
         **_known(published["perturbed"], ("accuracy",), "published_perturbed_"),
@@ -95,7 +98,8 @@ def _phase_row(phase: PhaseResult) -> dict[str, Any]:
         "trainable_parameters": phase.record["parameters"]["trainable"],
         "epochs": phase.record["epochs"],
         "best_epoch": phase.record["best_epoch"],
-        "learning_rate": phase.settings["learning_rate"],
+        **_known(phase.settings, ("learning_rate",)),
+        **_known(phase.record, ("strength",)),
         **_known(phase.test, ("auc", "auc_low", "auc_high", *METRICS[1:])),
         **_known(phase.perturbed, PERTURBED, "perturbed_"),
         **_gain("gain", phase.gain),
@@ -122,6 +126,8 @@ def _known(
 
 def _answer(verdict: Verdict) -> list[str]:
     """Return the headline, the warnings, and one line per comparison."""
+    yardstick = verdict.yardstick
+    against_probe = {} if yardstick is None else yardstick.differences
     return [
         f"{verdict.headline} {verdict.obstacle}".strip(),
         *(f"Caution: {warning}" for warning in verdict.warnings),
@@ -130,6 +136,11 @@ def _answer(verdict: Verdict) -> list[str]:
             f"{wording.signed(pair.difference.value)} AUC, {WORDS[pair.difference.outcome]}"
             + ("" if pair.controlled else " (not a controlled comparison)")
             for pair in verdict.pairs
+        ),
+        *([yardstick_sentence(yardstick)] if yardstick else []),
+        *(
+            f"  {name}: {wording.signed(found.value)} AUC, {AGAINST_PROBE[found.outcome]}"
+            for name, found in against_probe.items()
         ),
     ]
 

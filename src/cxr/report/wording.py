@@ -78,6 +78,12 @@ def rule(trainable: Any) -> str:
 
 def how(phase: Mapping[str, Any]) -> str:
     """Describe how a phase trains; ``phase`` is as in params.yaml."""
+    if "logistic_regression" in phase:
+        strengths = [f"{value:,g}" for value in phase["logistic_regression"]["strengths"]]
+        return (
+            "logistic regression on standardised features, patients weighted equally; of the L2 "
+            f"penalty's strengths {listed(strengths)} the one with the lowest validation loss"
+        )
     plateau, stopping, steps = (phase[k] for k in ("plateau", "early_stopping", "steps_per_epoch"))
     parts = [f"Adam at {phase['learning_rate']:g}"]
     if plateau:
@@ -164,7 +170,10 @@ def interval(low: float | None, high: float | None) -> str:
 
 def _head(head: Mapping[str, Any]) -> str:
     """Describe a head from the pooling to the output."""
-    layers = [_with(head["pool"], head)]
+    pool = head["pool"]
+    if head["layers"]:
+        pool += f" of {listed(head['layers'])}"
+    layers = [_with(pool, head)]
     layers += [_with(f"dense {layer['units']:,}", layer) for layer in head["dense"]]
     return ", ".join([*layers, words(head["output"])])
 

@@ -50,8 +50,15 @@ def training(about: Mapping[str, Any]) -> tuple[str, str]:
     start = f"from `{system['weights']}`" if system["weights"] else "from random weights"
     frozen = about["freeze_blocks"]
     blocks = "" if frozen is None else f", {frozen} blocks frozen"
-    best = ", ".join(f"{name} {phase['best_epoch']}" for name, phase in about["phases"].items())
-    return f"{system['backbone']} {start}{blocks}", f"{about['epochs']} epochs; best epoch: {best}"
+    phases = about["phases"].items()
+    fitted = [
+        f"{name}: logistic regression, strength {phase['strength']:g}"
+        for name, phase in phases
+        if "strength" in phase
+    ]
+    best = [f"{name} {phase['best_epoch']}" for name, phase in phases if "strength" not in phase]
+    trained = [f"{about['epochs']} epochs; best epoch: {', '.join(best)}"] if best else []
+    return f"{system['backbone']} {start}{blocks}", "; ".join(fitted + trained)
 
 
 def evaluation(figures: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Callbacks of a phase: history, plateau, early stopping, and restoring the best epoch."""
+"""Callbacks of a phase: history, plateau, early stopping, restoring the best epoch; their list."""
 
 import math
 import time
@@ -12,6 +12,22 @@ from cxr.errors import InputError
 
 MODES = {"val_loss": "min", "val_accuracy": "max"}  # whether lower or higher is better
 OnEpoch = Callable[[int, Mapping[str, float]], None]
+
+
+class MetricsPerEpoch(keras.callbacks.CallbackList):
+    """A list of callbacks that reads the metrics when an epoch ends, and not after each step.
+
+    Keras's own list converts all metrics of every step to Python's floats, even if no callback uses
+    them. Here steps follow each other without waiting for a GPU, and a short step on a CPU takes
+    less time (``python -m benchmarks.step``). So no callback may need ``on_train_batch_end`` or
+    ``on_test_batch_end``.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        pass
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        pass
 
 
 class Recorder(keras.callbacks.Callback):
@@ -35,11 +51,28 @@ class Recorder(keras.callbacks.Callback):
         """Count the seconds that an earlier sitting spent on this epoch."""
         self._began -= seconds
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def begin(self) -> None:
+        """Start to measure an epoch's seconds."""
         self._began = time.perf_counter()
 
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.begin()
+
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        metrics = {name: float(value) for name, value in (logs or {}).items()}
+        rate = float(f"{float(self.model.optimizer.learning_rate):.6g}")  # undo float32's rounding
+        self.add(logs or {}, rate)
+
+    def add(self, logs: Mapping[str, float], rate: float) -> None:
+        """Add the row of an epoch and report it.
+
+        Args:
+            logs: the metrics of the epoch, by name.
+            rate: the learning rate; NaN for a phase without one.
+
+        Raises:
+            InputError: a loss is not finite.
+        """
+        metrics = {name: float(value) for name, value in logs.items()}
         number = len(self.rows) + 1
         for name in ("loss", "val_loss"):  # the last step can make val_loss alone infinite
             if not math.isfinite(metrics[name]):
@@ -49,7 +82,6 @@ class Recorder(keras.callbacks.Callback):
                 )
                 raise InputError(message)
         self.seconds.append(self.elapsed())
-        rate = float(f"{float(self.model.optimizer.learning_rate):.6g}")  # undo float32's rounding
         self.rows.append({"epoch": number, "phase": self.phase, "learning_rate": rate} | metrics)
         self.on_epoch(number, metrics)
 
@@ -71,7 +103,10 @@ class Validation(keras.callbacks.Callback):
         self.validator, self.batches = validator, batches
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        found = self.validator.evaluate(self.batches, verbose=0, return_dict=True)
+        found = self.validator.evaluate(
+            self.batches, verbose=0, return_dict=True,
+            callbacks=MetricsPerEpoch(model=self.validator),
+        )  # fmt: skip
         if logs is not None:
             logs |= {f"val_{name}": value for name, value in found.items()}
 

@@ -1,8 +1,7 @@
-"""Train a system: compile and fit its phases one after another."""
+"""Train a system: its phases one after another."""
 
 import dataclasses
 import logging
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,11 @@ import keras
 import numpy as np
 import pandas as pd
 
-from cxr import augment, files, params, seeding
+from cxr import files, params, seeding
 from cxr.errors import InputError
 from cxr.labels import CLASSES
 from cxr.models import freezing, network, store, weights
-from cxr.training import batches, callbacks, feature_files, features, interrupt, losses
+from cxr.training import batches, callbacks, descent, feature_files, features, probe
 from cxr.training.checkpoint import Checkpoint
 from cxr.training.saver import Saver
 
@@ -33,7 +32,8 @@ class Trained:
         weights: the weights after each phase, as ``get_weights`` returns them.
         history: one row per epoch: epoch (from 1, counted through all phases), phase,
             learning_rate; loss, accuracy, precision, recall and auc on training batches (augmented,
-            class-weighted loss), and as ``val_...`` on validation.
+            class-weighted loss), and as ``val_...`` on validation. A logistic regression counts as
+            one epoch, without a learning rate.
         record: the content of train.json, to which :func:`save` adds freeze_blocks and the hash of
             the weights; equal for equal inputs and code.
         training: policy, seconds, seconds_per_epoch: these differ between runs.
@@ -65,7 +65,7 @@ def train(
     Args:
         system: from :func:`cxr.models.freezing.resolve`.
         images: uint8 [n, size, size].
-        index: ``id``, ``label`` and ``split`` of each image.
+        index: ``id``, ``label``, ``split`` and ``patient`` of each image.
         initial: the backbone's weights; None for random weights.
         policy: Keras dtype policy; see :func:`cxr.training.device.policy`.
         perturbation: ranges for the phases that train on perturbed images.
@@ -91,6 +91,7 @@ def train(
         drawn = batches.perturbations(perturbation, images, index, seed)
         perturbed = dataclasses.replace(clean, perturbations=drawn)
 
+    patients = index["patient"].to_numpy()
     recorder = callbacks.Recorder(on_epoch)
     saver = Saver(checkpoint, model, recorder, system.phases)
     for name, phase in system.phases.items():
@@ -99,24 +100,29 @@ def train(
         layers = freezing.set_trainable(model, system, phase)
         counts = freezing.parameter_counts(model)
         log.info(
-            "phase %s: training %s of %s parameters on %s images, up to %d epochs",
-            name, f"{counts['trainable']:,}", f"{counts['total']:,}", phase.data, phase.epochs,
+            "phase %s: training %s of %s parameters on %s images, %s",
+            name, f"{counts['trainable']:,}", f"{counts['total']:,}", phase.data, _amount(phase),
         )  # fmt: skip
         data, whole = clean if phase.data == "clean" else perturbed, network.with_head_output(model)
         frozen = features.of_phase(
             whole, data, system.augmentation, (held or {}).get(name), inference_batch_size
         )
-        sides = _sides(whole, data, frozen, system, name, inference_batch_size, seed)
-        best = _fit(sides, system, name, class_weights, recorder, saver)
-        record: dict[str, Any] = {
+        if isinstance(phase, params.LogisticRegression):
+            record = probe.run(
+                frozen, data, patients, phase, name, system.class_weights == "balanced",
+                inference_batch_size, recorder, saver,
+            )  # fmt: skip
+        else:
+            record = descent.run(
+                whole, data, frozen, system, name, phase, inference_batch_size, seed,
+                class_weights, recorder, saver,
+            )  # fmt: skip
+        shared = {
             "trainable_layers": layers,
             "parameters": counts,
             "frozen_features": frozen.record if frozen else None,
-            "steps_per_epoch": sides.train_batches.steps,
-            "epochs": len(recorder.rows) - saver.before,
-            "best_epoch": best,
         }
-        saver.finish_phase(record)
+        saver.finish_phase(shared | record)
     progress = saver.progress
 
     settings = system.model_dump(mode="json")
@@ -166,106 +172,6 @@ def save(trained: Trained, folder: Path, freeze_blocks: int | None) -> keras.Mod
     return saved
 
 
-@dataclass(frozen=True)
-class _Sides:
-    """The two sides of a phase, which share their weights; each is a model and its batches."""
-
-    trainer: keras.Model
-    train_batches: batches.Shuffled
-    validator: keras.Model
-    val_batches: batches.Ordered
-
-
-def _sides(
-    model: keras.Model,
-    data: features.Data,
-    frozen: features.Frozen | None,
-    system: params.System,
-    name: str,
-    inference_batch_size: int,
-    seed: int,
-) -> _Sides:
-    """Return what a phase trains and validates: from frozen features on, where there are some."""
-    validator, validation = (frozen.rest, frozen.data) if frozen else (model, data)
-    trainer, training, augmentation = model, data, system.augmentation
-    if frozen is not None and frozen.data.views:
-        trainer, training, augmentation = frozen.rest, frozen.data, None
-    train_batches = batches.Shuffled(
-        training.inputs, training.labels, training.train, system.batch_size,
-        training.perturbations, augmentation, system.phases[name].steps_per_epoch, seed, name,
-        training.views, training.maps,
-    )  # fmt: skip
-    val_batches = batches.Ordered(
-        validation.inputs, validation.labels, validation.val, inference_batch_size,
-        validation.perturbations,
-    )  # fmt: skip
-    if train_batches.with_transforms:
-        trainer = augment.with_transforms(trainer)
-    if val_batches.with_transforms:
-        validator = augment.with_transforms(validator)
-    else:  # a model of its own, because the trainer's state must not change between two epochs
-        validator = keras.Model(validator.input, validator.output)
-    return _Sides(trainer, train_batches, validator, val_batches)
-
-
-def _compile(model: keras.Model, learning_rate: float, output: str) -> None:
-    model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate),
-        loss=losses.loss(output),
-        metrics=[
-            losses.OfProbability(keras.metrics.BinaryAccuracy(name="accuracy"), output),
-            losses.OfProbability(keras.metrics.Precision(name="precision"), output),
-            losses.OfProbability(keras.metrics.Recall(name="recall"), output),
-            losses.OfProbability(keras.metrics.AUC(name="auc"), output),
-        ],
-    )
-
-
-def _fit(
-    sides: _Sides,
-    system: params.System,
-    name: str,
-    class_weights: dict[int, float] | None,
-    recorder: callbacks.Recorder,
-    saver: Saver,
-) -> int:
-    """Train one phase and return the epoch, counted through all phases, of its final weights."""
-    phase, model, train_batches = system.phases[name], sides.trainer, sides.train_batches
-    for each in (model, sides.validator):
-        _compile(each, phase.learning_rate, system.head.output)
-    # Build before fit, because TensorFlow traces a step twice if it creates variables.
-    model.optimizer.build(model.trainable_variables)
-    recorder.phase = name
-    restoring = callbacks.restoring(phase)
-    counting = [*callbacks.stopping(phase), *([restoring] if restoring else [])]
-    skipped = saver.start_phase(name, phase.epochs, train_batches.steps, counting)
-    validation = callbacks.Validation(sides.validator, sides.val_batches)
-    shuffle = keras.callbacks.LambdaCallback(
-        on_epoch_begin=lambda epoch, logs: train_batches.start_epoch(epoch - saver.before + 1)
-    )
-
-    def run(until: int) -> None:
-        model.fit(
-            train_batches,
-            initial_epoch=len(recorder.rows),
-            epochs=until,
-            class_weight=class_weights,
-            callbacks=[validation, shuffle, recorder, *counting, saver],
-            shuffle=False,  # Shuffled shuffles from the seed; Keras would use hidden state
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
-
-    with interrupt.deferred() as saver.interrupt:
-        if skipped:  # the rest of an epoch, which has fewer steps than those that follow
-            model.test_on_batch(*train_batches[0])  # creates the metrics' variables
-            train_batches.skipped = skipped
-            run(len(recorder.rows) + 1)
-            train_batches.skipped = 0
-        # Without an epoch left, Keras still restores the best epoch's weights.
-        run(len(recorder.rows) if saver.has_ended else saver.last)
-    return len(recorder.rows) if restoring is None else restoring.best_epoch + 1
-
-
 def _check_size(images: np.ndarray, system: params.System) -> None:
     if images.shape[1:] != (system.image_size, system.image_size):
         message = (
@@ -273,6 +179,13 @@ def _check_size(images: np.ndarray, system: params.System) -> None:
             f"{images.shape[2]}: run the preprocess stage for that size"
         )
         raise InputError(message)
+
+
+def _amount(phase: params.AnyPhase) -> str:
+    """Return in words how long a phase trains."""
+    if isinstance(phase, params.LogisticRegression):
+        return "by logistic regression"
+    return f"up to {phase.epochs} epochs"
 
 
 def _counts(labels: np.ndarray) -> dict[str, int]:

@@ -37,6 +37,16 @@ def _one_hot(labels: Any) -> Any:
     return ops.concatenate([1 - labels, labels], axis=1)
 
 
+def metrics(output: str) -> list[keras.metrics.Metric]:
+    """Return the metrics of the history, computed from a head's output; see :func:`loss`."""
+    return [
+        OfProbability(keras.metrics.BinaryAccuracy(name="accuracy"), output),
+        OfProbability(keras.metrics.Precision(name="precision"), output),
+        OfProbability(keras.metrics.Recall(name="recall"), output),
+        OfProbability(keras.metrics.AUC(name="auc"), output),
+    ]
+
+
 class OfProbability(keras.metrics.Metric):
     """A metric of the probability of PNEUMONIA, for a model that returns a head's output."""
 

@@ -42,7 +42,7 @@ class Saver(keras.callbacks.Callback):
         checkpoint: Checkpoint | None,
         network: keras.Model,
         recorder: Recorder,
-        phases: Mapping[str, params.Phase],
+        phases: Mapping[str, params.AnyPhase],
     ) -> None:
         super().__init__()
         self.checkpoint, self.network, self.recorder = checkpoint, network, recorder
@@ -130,10 +130,10 @@ class Saver(keras.callbacks.Callback):
 
     def _taken(self, step: int | None = None, ended: bool = False) -> Progress:
         """Return the progress of this moment; without a step that between two phases."""
-        if keras.backend.backend() == "jax":
-            self.model.jax_state_sync()  # during an epoch the variables are elsewhere
         phase = None
         if step is not None:
+            if keras.backend.backend() == "jax":
+                self.model.jax_state_sync()  # during an epoch the variables are elsewhere
             phase = progress.Phase(
                 name=self.name, step=step, ended=ended,
                 seconds=self.recorder.elapsed() if step else 0.0,
@@ -160,14 +160,17 @@ class Saver(keras.callbacks.Callback):
             raise Stopped(f"stopped at phase {self.name}, epoch {epoch}{inside}. {RESUME}")
 
 
-def _place(done: Progress, phases: Mapping[str, params.Phase]) -> str:
+def _place(done: Progress, phases: Mapping[str, params.AnyPhase]) -> str:
     """Return in words where a training resumes."""
     left = [name for name in phases if name not in done.records]
     if not left:
         return "after its last phase"
     if done.phase is not None and done.phase.ended:
         return f"after the last epoch of phase {left[0]}"
+    phase = phases[left[0]]
+    if isinstance(phase, params.LogisticRegression):
+        return f"at phase {left[0]}"
     epoch = len(done.rows) - done.epochs_before + 1
-    place = f"at phase {left[0]}, epoch {epoch} (of at most {phases[left[0]].epochs})"
+    place = f"at phase {left[0]}, epoch {epoch} (of at most {phase.epochs})"
     steps = done.phase.step if done.phase is not None else 0
     return f"{place}, step {steps + 1}" if steps else place

@@ -1,0 +1,169 @@
+"""Train a phase by gradient descent: compile, fit, and validate from frozen features."""
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from cxr import augment, params
+from cxr.training import batches, callbacks, features, interrupt, losses
+from cxr.training.display import Display
+from cxr.training.saver import Saver
+
+
+def run(
+    model: keras.Model,
+    data: features.Data,
+    frozen: features.Frozen | None,
+    system: params.System,
+    name: str,
+    phase: params.Phase,
+    inference_batch_size: int,
+    seed: int,
+    class_weights: dict[int, float] | None,
+    recorder: callbacks.Recorder,
+    saver: Saver,
+) -> dict[str, Any]:
+    """Train a phase of a network.
+
+    Args:
+        model: from :func:`cxr.models.network.with_head_output`, with the phase's layers frozen.
+        data: images of the phase.
+        frozen: the part of the model that is trained, and its features; None where no layer is
+            frozen before the first trained one.
+        system: augmentation, batch size and head.
+        name: of the phase.
+        phase: one of the system's.
+        inference_batch_size: images per batch of validation.
+        seed: ``seed`` of params.yaml.
+        class_weights: by label; None for equal ones.
+        recorder: gets the row of each epoch.
+        saver: saves the progress, and restores that of a killed training.
+
+    Returns:
+        The phase's own part of train.json: steps_per_epoch, epochs and best_epoch, the epoch of
+        its final weights, counted through all phases.
+    """
+    sides = _sides(model, data, frozen, system, phase, name, inference_batch_size, seed)
+    best = _fit(sides, phase, name, system.head.output, class_weights, recorder, saver)
+    return {
+        "steps_per_epoch": sides.train_batches.steps,
+        "epochs": len(recorder.rows) - saver.before,
+        "best_epoch": best,
+    }
+
+
+def compile_model(model: keras.Model, learning_rate: float, output: str) -> None:
+    """Compile a model as every phase does.
+
+    ``jit_compile`` and ``steps_per_execution`` stay Keras's defaults, by measurement on two CPU
+    cores (``python -m benchmarks.step``). Keras does not use XLA in TensorFlow on a CPU, where it
+    takes 15 times as long for MobileNetV2; JAX always uses it. Several steps per execution gain
+    nothing on a CPU, whose steps take far longer than Python between them. On a GPU neither was
+    measured.
+
+    Args:
+        model: from :func:`cxr.models.network.with_head_output`, or the part of it that is trained.
+        learning_rate: of Adam.
+        output: ``head.output``.
+    """
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss=losses.loss(output),
+        metrics=losses.metrics(output),
+    )
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """The two sides of a phase, which share their weights; each is a model and its batches."""
+
+    trainer: keras.Model
+    train_batches: batches.Shuffled
+    validator: keras.Model
+    val_batches: batches.Ordered
+
+
+def _sides(
+    model: keras.Model,
+    data: features.Data,
+    frozen: features.Frozen | None,
+    system: params.System,
+    phase: params.Phase,
+    name: str,
+    inference_batch_size: int,
+    seed: int,
+) -> _Sides:
+    """Return what a phase trains and validates: from frozen features on, where there are some."""
+    validator, validation = (frozen.rest, frozen.data) if frozen else (model, data)
+    trainer, training, augmentation = model, data, system.augmentation
+    if frozen is not None and frozen.data.views:
+        trainer, training, augmentation = frozen.rest, frozen.data, None
+    train_batches = batches.Shuffled(
+        training.inputs, training.labels, training.train, system.batch_size,
+        training.perturbations, augmentation, phase.steps_per_epoch, seed, name,
+        training.views, training.maps,
+    )  # fmt: skip
+    val_batches = batches.Ordered(
+        validation.inputs, validation.labels, validation.val, inference_batch_size,
+        validation.perturbations,
+    )  # fmt: skip
+    if train_batches.with_transforms:
+        trainer = augment.with_transforms(trainer)
+    if val_batches.with_transforms:
+        validator = augment.with_transforms(validator)
+    else:  # a model of its own, because the trainer's state must not change between two epochs
+        validator = keras.Model(validator.input, validator.output)
+    return _Sides(trainer, train_batches, validator, val_batches)
+
+
+def _fit(
+    sides: _Sides,
+    phase: params.Phase,
+    name: str,
+    output: str,
+    class_weights: dict[int, float] | None,
+    recorder: callbacks.Recorder,
+    saver: Saver,
+) -> int:
+    """Train one phase and return the epoch, counted through all phases, of its final weights."""
+    model, train_batches = sides.trainer, sides.train_batches
+    for each in (model, sides.validator):
+        compile_model(each, phase.learning_rate, output)
+    # Build before fit, because TensorFlow traces a step twice if it creates variables.
+    model.optimizer.build(model.trainable_variables)
+    recorder.phase = name
+    restoring = callbacks.restoring(phase)
+    counting = [*callbacks.stopping(phase), *([restoring] if restoring else [])]
+    skipped = saver.start_phase(name, phase.epochs, train_batches.steps, counting)
+    validation = callbacks.Validation(sides.validator, sides.val_batches)
+    display = Display(name, phase.epochs, saver.before, train_batches, recorder)
+    shuffle = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: train_batches.start_epoch(epoch - saver.before + 1)
+    )
+
+    def run(until: int) -> None:
+        model.fit(
+            train_batches,
+            initial_epoch=len(recorder.rows),
+            epochs=until,
+            class_weight=class_weights,
+            callbacks=callbacks.MetricsPerEpoch(
+                [validation, shuffle, recorder, *counting, display, saver],
+                add_history=True,
+                model=model,
+            ),
+            shuffle=False,  # Shuffled shuffles from the seed; Keras would use hidden state
+            verbose=0,
+        )
+
+    with interrupt.deferred() as saver.interrupt, contextlib.closing(display):
+        if skipped:  # the rest of an epoch, which has fewer steps than those that follow
+            model.test_on_batch(*train_batches[0])  # creates the metrics' variables
+            train_batches.skipped = skipped
+            run(len(recorder.rows) + 1)
+            train_batches.skipped = 0
+        # Without an epoch left, Keras still restores the best epoch's weights.
+        run(len(recorder.rows) if saver.has_ended else saver.last)
+    return len(recorder.rows) if restoring is None else restoring.best_epoch + 1

@@ -1,0 +1,192 @@
+"""A linear probe: the head's output fitted to frozen features by logistic regression."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from cxr import params
+from cxr.errors import InputError
+from cxr.labels import CLASSES
+from cxr.models import head
+from cxr.training import batches, callbacks, losses
+from cxr.training.features import Data, Frozen
+from cxr.training.saver import Saver
+
+log = logging.getLogger(__name__)
+ITERATIONS = 2000  # at most; L-BFGS needs 20 to 300 at the strengths of params.yaml
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What :func:`fit` chose and reached.
+
+    Attributes:
+        strength: of the penalty, chosen on validation.
+        val_losses: the validation loss of each strength, the strongest first.
+        metrics: of the fitted model, on all training and (``val_...``) validation images: loss,
+            accuracy, precision, recall, auc. Here each image weighs the same, so that the metrics
+            compare with those of other phases.
+    """
+
+    strength: float
+    val_losses: Mapping[float, float]
+    metrics: Mapping[str, float]
+
+
+def run(
+    frozen: Frozen | None,
+    data: Data,
+    patients: np.ndarray,
+    phase: params.LogisticRegression,
+    name: str,
+    balanced: bool,
+    batch_size: int,
+    recorder: callbacks.Recorder,
+    saver: Saver,
+) -> dict[str, Any]:
+    """Train a phase of logistic regression, which counts as one epoch.
+
+    Args:
+        frozen: the head's output layer and its features.
+        data: images of the phase.
+        patients: of each image [n].
+        phase: one of the system's.
+        name: of the phase.
+        balanced: whether both classes weigh the same.
+        batch_size: images per batch, for the metrics.
+        recorder: gets the row of the epoch.
+        saver: knows which phase the progress belongs to.
+
+    Returns:
+        The phase's own part of train.json: epochs, best_epoch, the chosen strength, and the
+        validation loss of each.
+
+    Raises:
+        InputError: the features of the training images take too much memory, or have one class.
+    """
+    if frozen is None or not frozen.data.views:
+        message = f"phase {name}: the frozen features take too much memory: use fewer layers"
+        raise InputError(message)
+    saver.start_phase(name, epochs=1, steps=1, counting=[])
+    recorder.phase = name
+    recorder.begin()
+    groups = {"train": patients[data.train], "val": patients[data.val]}
+    fitted = fit(frozen.rest, frozen.data, groups, phase.logistic_regression, balanced, batch_size)
+    recorder.add(fitted.metrics, rate=float("nan"))
+    return {
+        "epochs": 1,
+        "best_epoch": len(recorder.rows),
+        "strength": fitted.strength,
+        "val_losses": [list(tried) for tried in fitted.val_losses.items()],
+    }
+
+
+def fit(
+    rest: keras.Model,
+    data: Data,
+    patients: Mapping[str, np.ndarray],
+    settings: params.Penalty,
+    balanced: bool,
+    batch_size: int,
+) -> Fitted:
+    """Fit the output layer to frozen features, which are standardised first.
+
+    For each strength scikit-learn's ``LogisticRegression`` minimises the log loss plus half the
+    strength times the squared norm of the coefficients of the standardised features. The strength
+    with the lowest log loss on validation is used, and the strongest of those that tie. Log loss
+    and not AUC: on a few hundred images AUC has few values and many ties near 1, it ignores whether
+    0.5 is the right threshold, and it is undefined if a class is missing.
+
+    Each patient weighs 1, however many images and views there are, so that a patient who was
+    X-rayed thirty times does not count thirty times.
+
+    Standardisation becomes part of the output layer's kernel and bias: the model takes the features
+    as they are.
+
+    Args:
+        rest: from features to the head's output, one sigmoid; its output layer's weights are set.
+        data: features [n, m]; all views of the training images are used.
+        patients: of the images of ``train`` and of ``val``, in the order of ``data``.
+        settings: the strengths.
+        balanced: whether both classes weigh the same; the total stays the number of patients.
+        batch_size: images per batch, for the metrics.
+
+    Raises:
+        InputError: the training images have only one class.
+    """
+    from sklearn.linear_model import LogisticRegression  # takes a second to import
+    from sklearn.metrics import log_loss
+
+    rows = np.concatenate([data.train + view * len(data.train) for view in range(data.views)])
+    train, val = data.labels[rows], data.labels[data.val]
+    if len(np.unique(train)) < 2:
+        message = (
+            f"all images to train on are {CLASSES[int(train[0])]}: a logistic regression needs "
+            "both classes"
+        )
+        raise InputError(message)
+    weights = patient_weights(np.tile(patients["train"], data.views), train, balanced)
+    val_weights = patient_weights(patients["val"], val, balanced)
+    # float64, because the features may be float16 and the statistics are sums over many images.
+    inputs, val_inputs = (data.inputs[of].astype("float64") for of in (rows, data.val))
+    mean = np.average(inputs, axis=0, weights=weights)
+    scale = np.sqrt(np.average((inputs - mean) ** 2, axis=0, weights=weights))
+    scale[inputs.min(axis=0) == inputs.max(axis=0)] = np.inf  # a constant tells nothing
+    for given in (inputs, val_inputs):
+        given -= mean
+        given /= scale
+
+    models, val_losses = {}, {}
+    for strength in sorted(settings.strengths, reverse=True):
+        model = LogisticRegression(C=1 / strength, tol=1e-6, max_iter=ITERATIONS)
+        models[strength] = model.fit(inputs, train, sample_weight=weights)
+        probabilities = model.predict_proba(val_inputs)
+        loss = float(log_loss(val, probabilities, sample_weight=val_weights, labels=[0, 1]))
+        log.info("strength %g: validation loss %.4f", strength, loss)
+        val_losses[strength] = loss
+    # The first, and strongest, of those that tie.
+    chosen = min(val_losses, key=val_losses.__getitem__)
+    best = models[chosen]
+
+    kernel = best.coef_[0] / scale
+    bias = best.intercept_[0] - mean @ kernel
+    rest.get_layer(head.OUTPUT).set_weights([kernel[:, np.newaxis], np.array([bias])])
+    metrics = _metrics(rest, data, {"": rows, "val_": data.val}, batch_size)
+    return Fitted(chosen, val_losses, metrics)
+
+
+def patient_weights(patients: np.ndarray, labels: np.ndarray, balanced: bool) -> np.ndarray:
+    """Return a weight for each image, so that each patient weighs 1.
+
+    Args:
+        patients: [n], the patient of each image.
+        labels: [n], 0 or 1.
+        balanced: scale the weights of each class so that both have the same sum; the sum of all
+            stays the number of patients.
+
+    Returns:
+        float64 [n].
+    """
+    _, patient, images = np.unique(patients, return_inverse=True, return_counts=True)
+    weights = 1 / images[patient]
+    if balanced:
+        sums = np.bincount(labels, weights, minlength=2)
+        weights *= sums.sum() / (np.count_nonzero(sums) * sums[labels])
+    return weights
+
+
+def _metrics(
+    rest: keras.Model, data: Data, splits: Mapping[str, np.ndarray], batch_size: int
+) -> dict[str, float]:
+    """Return the loss and metrics of a model on rows of the data, by their prefix."""
+    rest.compile(loss=losses.loss("sigmoid"), metrics=losses.metrics("sigmoid"))
+    found: dict[str, float] = {}
+    for prefix, rows in splits.items():
+        ordered = batches.Ordered(data.inputs, data.labels, rows, batch_size)
+        values = rest.evaluate(ordered, verbose=0, return_dict=True)
+        found |= {f"{prefix}{name}": value for name, value in values.items()}
+    return found
