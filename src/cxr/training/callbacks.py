@@ -1,4 +1,4 @@
-"""Callbacks of a phase: history, plateau, early stopping, and restoring the best epoch."""
+"""Callbacks of a phase: history, plateau, early stopping, restoring the best epoch; their list."""
 
 import math
 import time
@@ -12,6 +12,22 @@ from cxr.errors import InputError
 
 MODES = {"val_loss": "min", "val_accuracy": "max"}  # whether lower or higher is better
 OnEpoch = Callable[[int, Mapping[str, float]], None]
+
+
+class MetricsPerEpoch(keras.callbacks.CallbackList):
+    """A list of callbacks that reads the metrics when an epoch ends, and not after each step.
+
+    Keras's own list converts all metrics of every step to Python's floats, even if no callback uses
+    them. Here steps follow each other without waiting for a GPU, and a short step on a CPU takes
+    less time (``python -m benchmarks.step``). So no callback may need ``on_train_batch_end`` or
+    ``on_test_batch_end``.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        pass
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        pass
 
 
 class Recorder(keras.callbacks.Callback):

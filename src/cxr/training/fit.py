@@ -1,7 +1,7 @@
 """Train a system: compile and fit its phases one after another."""
 
+import contextlib
 import logging
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from cxr.labels import CLASSES
 from cxr.models import freezing, network, store, weights
 from cxr.training import batches, callbacks, features, interrupt, losses
 from cxr.training.checkpoint import Checkpoint
+from cxr.training.display import Display
 from cxr.training.saver import Saver
 
 log = logging.getLogger(__name__)
@@ -188,6 +189,32 @@ def _prepare(
     return trainer, train_batches, val_batches
 
 
+def compile_model(model: keras.Model, learning_rate: float, output: str) -> None:
+    """Compile a model as every phase does.
+
+    ``jit_compile`` and ``steps_per_execution`` stay Keras's defaults, by measurement on two CPU
+    cores (``python -m benchmarks.step``). Keras does not use XLA in TensorFlow on a CPU, where it
+    takes 15 times as long for MobileNetV2; JAX always uses it. Several steps per execution gain
+    nothing on a CPU, whose steps take far longer than Python between them. On a GPU neither was
+    measured.
+
+    Args:
+        model: from :func:`cxr.models.network.with_head_output`, or the part of it that is trained.
+        learning_rate: of Adam.
+        output: ``head.output``.
+    """
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss=losses.loss(output),
+        metrics=[
+            losses.OfProbability(keras.metrics.BinaryAccuracy(name="accuracy"), output),
+            losses.OfProbability(keras.metrics.Precision(name="precision"), output),
+            losses.OfProbability(keras.metrics.Recall(name="recall"), output),
+            losses.OfProbability(keras.metrics.AUC(name="auc"), output),
+        ],
+    )
+
+
 def _fit(
     model: keras.Model,
     train_batches: batches.Shuffled,
@@ -200,23 +227,14 @@ def _fit(
 ) -> int:
     """Train one phase and return the epoch, counted through all phases, of its final weights."""
     phase = system.phases[name]
-    output = system.head.output
-    model.compile(
-        optimizer=keras.optimizers.Adam(phase.learning_rate),
-        loss=losses.loss(output),
-        metrics=[
-            losses.OfProbability(keras.metrics.BinaryAccuracy(name="accuracy"), output),
-            losses.OfProbability(keras.metrics.Precision(name="precision"), output),
-            losses.OfProbability(keras.metrics.Recall(name="recall"), output),
-            losses.OfProbability(keras.metrics.AUC(name="auc"), output),
-        ],
-    )
+    compile_model(model, phase.learning_rate, system.head.output)
     # Build before fit, because TensorFlow traces a step twice if it creates variables.
     model.optimizer.build(model.trainable_variables)
     recorder.phase = name
     restoring = callbacks.restoring(phase)
     counting = [*callbacks.stopping(phase), *([restoring] if restoring else [])]
     skipped = saver.start_phase(name, phase.epochs, train_batches.steps, counting)
+    display = Display(name, phase.epochs, saver.before, train_batches, recorder)
     shuffle = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: train_batches.start_epoch(epoch - saver.before + 1)
     )
@@ -228,12 +246,14 @@ def _fit(
             initial_epoch=len(recorder.rows),
             epochs=until,
             class_weight=class_weights,
-            callbacks=[shuffle, recorder, *counting, saver],
+            callbacks=callbacks.MetricsPerEpoch(
+                [shuffle, recorder, *counting, display, saver], add_history=True, model=model
+            ),
             shuffle=False,  # Shuffled shuffles from the seed; Keras would use hidden state
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=0,
         )
 
-    with interrupt.deferred() as saver.interrupt:
+    with interrupt.deferred() as saver.interrupt, contextlib.closing(display):
         if skipped:  # the rest of an epoch, which has fewer steps than those that follow
             model.test_on_batch(*val_batches[0])  # creates the metrics' variables
             train_batches.skipped = skipped
