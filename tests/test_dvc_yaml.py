@@ -77,6 +77,13 @@ def test_stage_depends_on_exactly_the_modules_it_imports(graph, stage):
     assert listed(stage) == imported(graph, stage) | scripts | templates
 
 
+@pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml"])
+def test_dvc_reads_the_same_values_as_this_project(name):
+    """DVC parses with ruamel.yaml.clib, which makes a rebuild with nothing to do faster."""
+    text = (ROOT / name).read_text()
+    assert YAML(typ="safe").load(text) == YAML(typ="safe", pure=True).load(text)
+
+
 def test_every_system_is_trained_and_nothing_else():
     assert list(PIPELINE["train"]["foreach"]) == list(params.load(ROOT / "params.yaml").systems)
 
