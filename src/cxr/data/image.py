@@ -66,9 +66,11 @@ def decode(data: bytes, size: int | None = None) -> tuple[np.ndarray, str]:
                     again.verify()  # decoding does not check the checksums of the pixels
             if size is not None:
                 image.draft(None, (MARGIN * size, MARGIN * size))  # does nothing but for JPEG
-            grey = image.convert("L")
+            image.load()  # a TIFF is turned here, and loses its orientation
+            mode = image.mode
+            grey = image if mode == "L" else image.convert("L")  # which would copy grey pixels
             turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-            return np.asarray(grey if turn is None else grey.transpose(turn)), image.mode
+            return np.asarray(grey if turn is None else grey.transpose(turn)), mode
     except InputError:
         raise
     except UnidentifiedImageError as error:
