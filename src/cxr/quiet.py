@@ -67,10 +67,11 @@ class _Loader(Loader):
 def _redirected() -> Iterator[None]:
     """Redirect file descriptor 2 to a temporary file, which is shown if the block raises."""
     sys.stderr.flush()
-    before = os.dup(2)
+    before, watch = os.dup(2), not faulthandler.is_enabled()
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
-        faulthandler.enable(before)  # shows where, if a library aborts the process
+        if watch:
+            faulthandler.enable(before)  # shows where, if a library aborts the process
         try:
             yield
         except BaseException:
@@ -78,7 +79,8 @@ def _redirected() -> Iterator[None]:
             os.write(before, held.read())
             raise
         finally:
-            faulthandler.disable()
+            if watch:
+                faulthandler.disable()
             sys.stderr.flush()
             os.dup2(before, 2)
             os.close(before)
