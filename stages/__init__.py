@@ -7,7 +7,6 @@ in provenance.json, from which its MLflow run is built.
 import argparse
 import gc
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -18,11 +17,12 @@ from typing import Any
 # Import the library of this repository. A queued or --temp experiment works in a copy of it, and
 # the installed cxr belongs to the original.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on instruction sets
 
-from cxr import params
+from cxr import params, quiet
 from cxr.errors import Stopped, reported
 from cxr.tracking import provenance
+
+quiet.tensorflow()
 
 # Importing and tracing TensorFlow creates millions of long-lived objects. By default, Python scans
 # them for garbage again and again, which takes a fifth of the import's time.

@@ -28,12 +28,8 @@ NAME = "demo"
 PRETRAINED = ("probe", "vgg16_transfer")  # VGG16, from ImageNet's weights
 
 # Before the first rebuild there is no dvc.lock, and DVC warns of each output that it cannot check
-# out. TensorFlow's C++ code reports the missing GPU before its log level takes effect. Neither can
-# be configured away.
-NOISE = re.compile(
-    rb"No file hash info found|absl::InitializeLog|cudart_stub|cuda_platform|port\.cc|"
-    rb"cpu_feature_guard|To enable the following instructions"
-)
+# out. That cannot be configured away.
+NOISE = re.compile(rb"No file hash info found")
 
 
 def overrides(

@@ -145,9 +145,9 @@ def ui(port: int) -> None:
 
 def _load(folder: Path) -> Any:
     """Load a trained model; the first call imports Keras."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on instruction sets
-    from cxr import models
+    from cxr import models, quiet
 
+    quiet.tensorflow()
     return models.load(folder)
 
 

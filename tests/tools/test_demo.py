@@ -195,7 +195,7 @@ class TestStderr:
         code = (
             "import os, sys, subprocess; from tools import demo\n"
             "with demo.filtered_stderr():\n"
-            "    os.write(2, b'I0000 cudart_stub.cc:31] no CUDA\\n')\n"
+            "    os.write(2, b'No file hash info found for a file\\n')\n"
             "    subprocess.run([sys.executable, '-c', "
             "\"import os; os.write(2, b'error: bad weights' + bytes([10]))\"])\n"
             "print('after', file=sys.stderr)\n"

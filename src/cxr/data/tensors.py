@@ -4,6 +4,7 @@ One byte per pixel takes a third of the space of RGB and a twelfth of float32 RG
 (float, RGB, augmentation, the backbone's preprocessing) happens inside the model.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -42,20 +43,22 @@ def build(
             pixels, mode="w+", dtype="uint8", shape=(len(manifest), size, size)
         )
         files.reserve(pixels, pixels.stat().st_size)
-        with archive.open_zip(archive_path) as opened:
+        with archive.open_zip(archive_path) as opened, pixels.open("r+b") as stream:
 
             def cache(row: tuple[int, str, str]) -> None:
                 place, path, sha256 = row
                 try:
                     data = archive.read(opened, path)
-                    grey, _ = image.decode(data)
+                    grey, _ = image.decode(data, size)
                     if files.bytes_sha256(data) != sha256:
                         message = "not the file that was split"
                         raise InputError(message)
                 except InputError as error:
                     message = f"{path} in {archive_path}: {error}; run `dvc repro -f split`"
                     raise InputError(message) from error
-                images[place] = square(grey, size)
+                # Not through the map, whose written pages would count as this process's memory.
+                place_in_file = images.offset + place * size * size
+                os.pwrite(stream.fileno(), square(grey, size).tobytes(), place_in_file)
 
             rows = zip(range(len(manifest)), manifest["path"], manifest["sha256"], strict=True)
             threads.parallel_map(cache, rows, f"caching at {size} x {size}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from os import cpu_count
 from typing import TypeVar
 
@@ -9,6 +10,8 @@ from tqdm import tqdm
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+BLOCK = 1000  # items that are queued at once: a queued item takes 2 kB
 
 
 def parallel_map(
@@ -27,5 +30,8 @@ def parallel_map(
     """
     items = list(items)
     with ThreadPoolExecutor(cpu_count()) as pool:
-        results = pool.map(function, items)
+        results = chain.from_iterable(
+            pool.map(function, items[start : start + BLOCK])
+            for start in range(0, len(items), BLOCK)
+        )
         return list(tqdm(results, description, total=len(items), mininterval=0.5))
