@@ -69,7 +69,7 @@ def _cell(value: Any) -> str:
         case float():
             return measure.number(value)
         case bool() | str():
-            return str(value)
+            return str(value).replace("|", r"\|")
         case _:
             return f"{value:,}"
 
