@@ -1,4 +1,4 @@
-"""Every benchmark runs at toy size and leaves the results alone; README.md shows what is recorded."""
+"""Benchmarks run at toy size and leave the results alone; README.md shows what is recorded."""
 
 import json
 import os
