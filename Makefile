@@ -63,7 +63,7 @@ format: setup ## format the code
 	ruff check --fix
 
 # Real images and weights: make bench BENCH_ARCHIVE=kermany-224.zip BENCH_WEIGHTS=folder
-BENCHMARKS ?= $(filter-out __init__ measure readme soak,$(basename $(notdir $(wildcard benchmarks/*.py))))
+BENCHMARKS ?= $(filter-out __init__ measure project readme soak,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 bench: setup ## run all BENCHMARKS and render benchmarks/README.md
 	for name in $(BENCHMARKS); do python -m benchmarks.$$name \

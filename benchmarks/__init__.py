@@ -6,6 +6,7 @@ Otherwise images are synthetic and weights random.
 
 Candidates take turns, A B A B; a time is the median of its calls, and a comparison the median over
 the pairs. Other processes and other processors change figures, so compare those of one run only.
+No figure is from a GPU: nobody has run ``gpu`` on one yet.
 """
 
 import os

@@ -31,7 +31,10 @@ from tools import phantom
 SIDE, SIZE = 64, 48  # pixels in the archive and in the cache
 REAL = 5856
 TIMES = (1, 4, 16)
-STAGES = (("split",), ("preprocess", str(SIZE)), ("train", "cnn"), ("evaluate", "cnn"))
+STAGES = (
+    ("split",), ("preprocess", str(SIZE)), ("features", "mobilenet_v2"), ("train", "cnn"),
+    ("evaluate", "cnn"),
+)  # fmt: skip
 
 
 def originals(path: Path) -> list[tuple[str, np.ndarray]]:
@@ -69,20 +72,34 @@ def write(path: Path, images: list[tuple[str, np.ndarray]], count: int) -> None:
 
 
 def prepare(folder: Path, images: list[tuple[str, np.ndarray]], count: int) -> None:
-    """Make a copy of the project with ``count`` images, and run what comes before the stages."""
+    """Make a copy of the project with ``count`` images, and write its archive with ``download``."""
     settings = project.copy(folder)
     write(folder / "xrays.zip", images, count)
     settings["source"] = "xrays.zip"
     for split, name in itertools.product(("val", "test"), ("NORMAL", "PNEUMONIA")):
         share = settings["split"][split][name] / REAL
         settings["split"][split][name] = max(2, round(share * count))
-    system = settings["systems"]["cnn"]
-    system |= {"image_size": SIZE, "batch_size": min(64, count // 2)}
-    system["phases"].pop("perturbed")
-    system["phases"]["clean"] |= {"epochs": 1, "steps_per_epoch": None}
-    project.save(folder, settings)
+    frozen, small = (settings["systems"][name] for name in ("mobilenet_v2", "cnn"))
+    # A file of random weights: the features stage leaves out networks that have no file.
+    weights = folder.parent / "mobilenet_v2.weights.h5"
+    frozen |= {"image_size": SIZE, "augmentation": None, "weights": str(weights)}
+    small |= {"image_size": SIZE, "batch_size": min(64, count // 2)}
+    small["phases"].pop("perturbed")
+    small["phases"]["clean"] |= {"epochs": 1, "steps_per_epoch": None}
+    project.write(folder / "params.yaml", settings)
     project.stage(folder, "download")
-    project.stage(folder, "weights", "cnn")
+
+
+def measured(folder: Path, stage: tuple[str, ...]) -> project.Usage:
+    """Run a stage in a copy of the project and return what it used, without what it depends on."""
+    match stage:
+        case ("features", system):
+            project.weights(folder, system, None)
+            project.stage(folder, "weights", system)
+        case ("train", system):
+            project.stage(folder, "weights", system)
+            project.stage(folder, "features", system)  # says that a random network has none
+    return project.stage(folder, *stage)
 
 
 def row(stage: str, counts: list[int], used: list[project.Usage]) -> dict[str, Any]:
@@ -125,7 +142,8 @@ def main() -> None:
     """Run every stage with each number of images."""
     arguments = measure.parser(__doc__).parse_args()
     counts = [30] if arguments.toy else [REAL * times for times in TIMES]
-    usages: dict[str, list[project.Usage]] = {" ".join(stage): [] for stage in STAGES}
+    stages = STAGES[:2] if arguments.toy else STAGES
+    usages: dict[str, list[project.Usage]] = {" ".join(stage): [] for stage in stages}
     with tempfile.TemporaryDirectory(prefix="growth-") as temporary:
         path = arguments.archive
         if path is None:
@@ -135,8 +153,8 @@ def main() -> None:
         for count in counts:
             folder = Path(temporary) / str(count)
             prepare(folder, images, count)
-            for stage in STAGES:
-                usages[" ".join(stage)].append(project.stage(folder, *stage))
+            for stage in stages:
+                usages[" ".join(stage)].append(measured(folder, stage))
     measure.write(
         "growth", "Growth", measure.command(),
         pd.DataFrame([row(name, counts, used) for name, used in usages.items()]),

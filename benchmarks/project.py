@@ -13,12 +13,13 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from benchmarks import measure
+
 ROOT = Path(__file__).resolve().parents[1]
 CODE = (
     "src", "stages", "sources", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml",
     "params.yaml",
 )  # fmt: skip
-LOG = "log.txt"
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,37 @@ def copy(folder: Path) -> Any:
             shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copyfile(ROOT / name, target)
-    return YAML().load(ROOT / "params.yaml")
+    return read(ROOT / "params.yaml")
 
 
-def save(folder: Path, settings: Any) -> None:
-    """Write the parameters of a copy, in the form that :func:`copy` returned."""
-    with (folder / "params.yaml").open("w", encoding="utf-8") as stream:
+def weights(folder: Path, backbone: str, given: Path | None) -> Path:
+    """Return the weights file of a backbone, or write one of random weights beside a copy.
+
+    Args:
+        folder: the copy.
+        backbone: its name in params.yaml.
+        given: the folder of ``--weights``.
+    """
+    import keras
+
+    from cxr.models import backbones
+
+    path = folder.parent / f"{backbone}.weights.h5"
+    found = measure.weights(given, backbone)
+    if found is None and not path.is_file():
+        image = keras.Input((backbones.BACKBONES[backbone].min_size,) * 2 + (3,))
+        keras.Model(image, backbones.BACKBONES[backbone].apply(image)).save_weights(path)
+    return found or path
+
+
+def read(path: Path) -> Any:
+    """Return a YAML file, with its comments and its order."""
+    return YAML().load(path)
+
+
+def write(path: Path, settings: Any) -> None:
+    """Write a YAML file in the form that :func:`read` returned."""
+    with path.open("w", encoding="utf-8") as stream:
         YAML().dump(settings, stream)
 
 
@@ -59,10 +85,10 @@ def stage(folder: Path, name: str, *arguments: str) -> Usage:
 
 
 def run(folder: Path, *command: str) -> Usage:
-    """Run a command in a copy and return what it used; what it prints goes to log.txt there.
+    """Run a command in a copy and return what it used; what it prints goes to <copy>.log.
 
     Raises:
-        SystemExit: with the end of log.txt, if the command fails.
+        SystemExit: with the end of the log, if the command fails.
     """
     began, most = time.perf_counter(), 0
     with started(folder, command) as process:
@@ -70,7 +96,7 @@ def run(folder: Path, *command: str) -> Usage:
             most = max(most, _own_memory(process.pid))
             time.sleep(0.02)
     if process.returncode:
-        sys.exit((folder / LOG).read_text(encoding="utf-8")[-2000:])
+        sys.exit(_log(folder).read_text(encoding="utf-8")[-2000:])
     return Usage(time.perf_counter() - began, most / 1e6)
 
 
@@ -82,13 +108,17 @@ def started(folder: Path, command: Sequence[str]) -> Iterator[subprocess.Popen[b
         environment.pop(name, None)
     # DVC starts the stages with the `python` that comes first on PATH.
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with (folder / LOG).open("ab") as log:
+    with _log(folder).open("ab") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
     try:
         yield process
     finally:
         process.kill()
         process.wait()
+
+
+def _log(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.log")  # outside of the copy, which git watches
 
 
 def _own_memory(pid: int) -> int:

@@ -14,7 +14,7 @@ from cxr import files
 
 HERE = Path(__file__).resolve().parent
 README = HERE / "README.md"
-SHARED = ("__init__", "measure", "readme")  # modules here that are no benchmarks
+SHARED = ("__init__", "measure", "project", "readme")  # modules here that are no benchmarks
 NAMES = {"python": "Python", "keras": "Keras", "tensorflow": "TensorFlow", "jax": "JAX"}
 
 
@@ -33,10 +33,13 @@ def render() -> str:
 def _section(name: str) -> str:
     """Return a benchmark's section: what it measures, its command, and its last result."""
     source = (HERE / f"{name}.py").read_text(encoding="utf-8")
-    about = _prose(ast.get_docstring(ast.parse(source)) or "")
+    docstring = ast.get_docstring(ast.parse(source)) or ""
+    about = _prose(docstring)
     path = measure.RESULTS / f"{name}.json"
     if not path.is_file():
-        title, parts = name.capitalize(), [about, f"Not measured: `python -m benchmarks.{name}`"]
+        command = re.search(r"^    (.+ -m benchmarks\..+)$", docstring, flags=re.MULTILINE)
+        title = name.capitalize()
+        parts = [about, f"Not measured. The command is\n\n```\n{command[1]}\n```"]
     else:
         result = files.read_json(path)
         title = result["title"]
