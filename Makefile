@@ -62,12 +62,17 @@ format: setup ## format the code
 	ruff format
 	ruff check --fix
 
-bench: setup ## measure the speed of augmentation and the cost of checkpoints
-	python -m benchmarks.augmentation
-	python -m benchmarks.checkpoint
+# Real images and weights: make bench BENCH_ARCHIVE=kermany-224.zip BENCH_WEIGHTS=folder
+BENCHMARKS ?= $(filter-out __init__ measure project readme soak,$(basename $(notdir $(wildcard benchmarks/*.py))))
+
+bench: setup ## run all BENCHMARKS and render benchmarks/README.md
+	for name in $(BENCHMARKS); do python -m benchmarks.$$name \
+		$(if $(BENCH_ARCHIVE),--archive "$(BENCH_ARCHIVE)") $(if $(BENCH_WEIGHTS),--weights "$(BENCH_WEIGHTS)"); done
+	python -m benchmarks.readme
 
 soak: setup ## kill the train stage 200 times and compare its results
 	python -m benchmarks.soak --kills 200
+	python -m benchmarks.readme
 
 ui: setup ## start the MLflow UI
 	@cxr ui --port $(PORT)

@@ -3,24 +3,23 @@
     python -m benchmarks.augmentation
 
 All three get the same random images and the ranges of ``systems.vgg16_transfer.augmentation`` in
-params.yaml; ours includes drawing and composing the matrices. They take turns, and the fastest call
-of each counts, because other processes slow them unequally. The first call is not timed.
+params.yaml; ours includes drawing and composing the matrices.
 """
 
-import argparse
-import time
+import itertools
 from collections.abc import Callable
 
 import keras
 import numpy as np
+import pandas as pd
 from keras import layers
 from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
+from benchmarks import measure
 from cxr import augment, params
-from cxr.training import device
 
 SYSTEM = "vgg16_transfer"
-BATCH = 62
+OURS = "one composed map (ours)"
 
 
 def image_data_generator(images: np.ndarray, ranges: params.Augmentation) -> Callable[[], None]:
@@ -54,7 +53,7 @@ def random_layers(images: np.ndarray, ranges: params.Augmentation) -> Callable[[
 
 def composed(images: np.ndarray, ranges: params.Augmentation) -> Callable[[], None]:
     """Ours: one matrix and one interpolation per image."""
-    layer, shape, steps = augment.AffineAugmentation(), images.shape[1:3], iter(range(10**9))
+    layer, shape, steps = augment.AffineAugmentation(), images.shape[1:3], itertools.count()
 
     def run() -> None:
         draws = augment.draw(ranges, shape, len(images), 0, "benchmark", 0, next(steps))
@@ -64,45 +63,40 @@ def composed(images: np.ndarray, ranges: params.Augmentation) -> Callable[[], No
     return run
 
 
-def seconds_of(run: Callable[[], None]) -> float:
-    """Return the seconds that one call takes."""
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
-
-
 def main() -> None:
-    """Measure all candidates and print one table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Measure all candidates on grey and on RGB images."""
+    parser = measure.parser(__doc__)
     parser.add_argument("--size", type=int, default=224, help="side in pixels (224)")
     parser.add_argument("--rounds", type=int, default=8, help="calls of each, in turn (8)")
     arguments = parser.parse_args()
+    batch, size, rounds = (8, 32, 1) if arguments.toy else (62, arguments.size, arguments.rounds)
 
     ranges = params.load().system(SYSTEM).augmentation
-    shape = (BATCH, arguments.size, arguments.size, 1)
-    grey = np.random.default_rng(0).integers(0, 256, shape).astype("float32")
-    rgb = np.repeat(grey, 3, axis=-1)
+    grey = np.random.default_rng(0).integers(0, 256, (batch, size, size, 1)).astype("float32")
     runs = {
         f"{name}, {channels}": make(images, ranges)
         for name, make in {
             "ImageDataGenerator": image_data_generator,
             "five Keras random layers": random_layers,
-            "one composed map (ours)": composed,
+            OURS: composed,
         }.items()
-        for channels, images in {"grey": grey, "RGB": rgb}.items()
+        for channels, images in {"grey": grey, "RGB": np.repeat(grey, 3, axis=-1)}.items()
     }
-    for run in runs.values():
-        run()
-    rounds = [{n: seconds_of(run) for n, run in runs.items()} for _ in range(arguments.rounds)]
-    measured = {name: BATCH / min(seconds[name] for seconds in rounds) for name in runs}
-    ours = measured["one composed map (ours), grey"]
-    print(f"{device.find().name}, Keras {keras.version()} on {keras.backend.backend()}")
-    print(f"{arguments.size} x {arguments.size}, batches of {BATCH}, float32\n")
-    print(f"{'augmentation':<34}{'images/s':>10}{'ours, grey, is':>24}")
-    for name, speed in measured.items():
-        print(f"{name:<34}{speed:>10,.0f}{f'{ours / speed:.1f} times as fast':>24}")
+    seconds = measure.paired(runs, rounds)
+    speeds = {name: batch / median for name, median in measure.medians(seconds).items()}
+    ours = f"{OURS}, grey"
+    table = pd.DataFrame(
+        {
+            "augmentation": list(runs),
+            "images/s": list(speeds.values()),
+            "times as long as ours, grey": [measure.ratio(seconds, name, ours) for name in runs],
+        }
+    )
+    notes = [f"{size} x {size} random images in batches of {batch}, on {keras.backend.backend()}."]
+    measure.write(
+        "augmentation", "Augmentation", measure.command(), table, notes,
+        measure.bars(speeds, "images per second", ours), arguments.toy,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

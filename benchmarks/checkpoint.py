@@ -7,15 +7,17 @@ of the network and of the optimizer, and the weights of a best epoch, are copied
 file that is flushed to the disk. Median of the saves.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
+import pandas as pd
 
+from benchmarks import measure
 from cxr import params
 from cxr.models import freezing, network
 from cxr.training import checkpoint, device, progress
@@ -49,32 +51,39 @@ def largest(settings: params.Params, name: str) -> Callable[[], progress.Progres
     return take
 
 
+def saved(settings: params.Params, name: str, saves: int) -> dict[str, Any]:
+    """Save a system's checkpoint some times, and return its row of the table."""
+    take, seconds = largest(settings, name), []
+    with (
+        tempfile.TemporaryDirectory(dir=".", prefix=".checkpoint-") as folder,
+        checkpoint.opened(name, {}, settings.training.checkpoint, Path(folder)) as kept,
+    ):
+        for _ in range(saves):
+            began = time.perf_counter()
+            kept.save(take())
+            seconds.append(time.perf_counter() - began)
+        size = (kept.folder / checkpoint.PROGRESS).stat().st_size
+    keras.backend.clear_session()
+    median = statistics.median(seconds)
+    share = f"{median / MINUTE:.1%}"
+    return {"system": name, "MB": size / 1e6, "seconds": median, "of a minute": share}
+
+
 def main() -> None:
-    """Measure every system and print one table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Measure every system."""
+    parser = measure.parser(__doc__)
     parser.add_argument("--saves", type=int, default=7, help="of each system (7)")
     arguments = parser.parse_args()
-    hardware = device.find()
-    device.keep_memory(hardware)
+    device.keep_memory(device.find())
     settings = params.load()
-    print(f"{hardware.name}, Keras {keras.version()} on {keras.backend.backend()}\n")
-    print(f"{'system':<24}{'MB':>8}{'seconds':>10}{'of a minute':>14}")
-    for name in settings.systems:
-        take, seconds = largest(settings, name), []
-        with (
-            tempfile.TemporaryDirectory(dir=".", prefix=".checkpoint-") as folder,
-            checkpoint.opened(name, {}, settings.training.checkpoint, Path(folder)) as kept,
-        ):
-            for _ in range(arguments.saves):
-                began = time.perf_counter()
-                kept.save(take())
-                seconds.append(time.perf_counter() - began)
-            size = (kept.folder / checkpoint.PROGRESS).stat().st_size
-        median = statistics.median(seconds)
-        print(f"{name:<24}{size / 1e6:>8,.0f}{median:>10.2f}{median / MINUTE:>14.1%}", flush=True)
-        keras.backend.clear_session()
+    names, saves = (["cnn"], 1) if arguments.toy else (settings.systems, arguments.saves)
+    table = pd.DataFrame([saved(settings, name, saves) for name in names])
+    measure.write(
+        "checkpoint", "Cost of checkpoints", measure.command(), table,
+        ["On a slow disk, raise `training.checkpoint.every`."],
+        measure.bars(dict(table[["system", "seconds"]].to_numpy()), "seconds per checkpoint"),
+        arguments.toy,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ docstring says what it measures; the text appears in README.md.
 """
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -65,8 +66,10 @@ def weights(folder: Path | None, backbone: str) -> Path | None:
 
 def command() -> str:
     """Return the command line of this process. A path is given by its last part alone."""
+    backend = os.environ.get("KERAS_BACKEND")
+    before = [f"KERAS_BACKEND={backend}"] if backend else []
     given = [Path(word).name if Path(word).exists() else word for word in sys.argv[1:]]
-    return " ".join(["python", "-m", sys.modules["__main__"].__spec__.name, *given])
+    return " ".join([*before, "python", "-m", sys.modules["__main__"].__spec__.name, *given])
 
 
 def paired(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

@@ -9,6 +9,7 @@ import pytest
 from cxr.data import manifest, split
 from cxr.errors import InputError
 from cxr.params import Counts, Split
+from tests import memory
 
 
 def table_of(*rows: tuple) -> pd.DataFrame:
@@ -155,6 +156,14 @@ class TestGrouped:
         result, _ = split.assign(table, split_settings(val=(3, 1), test=(8, 1)), seed)
         assert counts(result) == {"train": (3, 1), "val": (3, 1), "test": (8, 1)}
         assert in_two_splits(result, "patient") == 0
+
+    def test_memory_grows_no_faster_than_the_number_of_patients(self, split_settings):
+        def taken(number: int) -> int:
+            table = table_of(*patients(0, *[2] * number), *patients(1, *[2] * number))
+            settings = split_settings(val=(number // 5, number // 5), test=(2, 2))
+            return memory.peak(lambda: split.assign(table, settings, 0))
+
+        assert taken(8_000) < 6 * taken(2_000)
 
     @pytest.mark.parametrize(
         ("sizes", "asked", "nearest"),

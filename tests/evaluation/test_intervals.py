@@ -5,6 +5,7 @@ import pytest
 from sklearn import metrics as sklearn
 
 from cxr.evaluation import intervals, metrics
+from tests import memory
 from tests.evaluation.test_metrics import LABELS, PROBABILITIES, noisy
 
 
@@ -92,3 +93,23 @@ def test_it_depends_on_the_seed_alone():
     first = intervals.auc_interval(labels, probabilities, np.arange(80), 0)
     assert intervals.auc_interval(labels, probabilities, np.arange(80), 0) == first
     assert intervals.auc_interval(labels, probabilities, np.arange(80), 1) != first
+
+
+@pytest.mark.parametrize("count", [7, 333])
+def test_resamples_are_the_same_in_one_block_and_in_many(monkeypatch, count):
+    labels, probabilities = noisy(count)
+    one = intervals.auc_interval(labels, probabilities, np.arange(count) // 2, 0)
+    monkeypatch.setattr(intervals, "BLOCK", 3 * count)
+    assert intervals.auc_interval(labels, probabilities, np.arange(count) // 2, 0) == one
+
+
+def test_memory_does_not_grow_with_the_number_of_images(monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 200)
+
+    def taken(count: int) -> int:
+        labels, probabilities = noisy(count)
+        return memory.peak(
+            lambda: intervals.auc_interval(labels, probabilities, np.arange(count), 0)
+        )
+
+    assert taken(20_000) < 2 * taken(5_000)

@@ -223,7 +223,9 @@ def _fill(
 
     A group is chosen if the groups after it can still supply exactly the number that remains. For
     each position in the order, the bits of an integer are the numbers they can supply: bit k is set
-    if some of the groups from that position on hold k images in total.
+    if some of the groups from that position on hold k images in total. Only numbers up to ``count``
+    matter; most positions share one integer, in which all bits are set, so that memory does not
+    grow with the number of groups.
 
     Args:
         group: the group of each available image.
@@ -236,9 +238,11 @@ def _fill(
     """
     numbers, sizes = np.unique(group, return_counts=True)
     order = generator.permutation(len(numbers))
-    reachable = [1]
+    reachable, needed = [1], (2 << count) - 1
     for position in order[::-1]:
-        reachable.append(reachable[-1] | reachable[-1] << int(sizes[position]))
+        before = reachable[-1]
+        after = before | before << int(sizes[position]) & needed
+        reachable.append(before if after == before else after)
     chosen, remaining = [], count
     for position, after in zip(order, reachable[-2::-1], strict=True):
         left = remaining - int(sizes[position])
@@ -246,8 +250,11 @@ def _fill(
             chosen.append(numbers[position])
             remaining = left
     if remaining:
+        every = 1
+        for size in sizes:
+            every |= every << int(size)
         # 0 and all images are no options: they leave a split or train without this class.
-        possible = [n for n in range(1, len(group)) if reachable[-1] >> n & 1]
+        possible = [n for n in range(1, len(group)) if every >> n & 1]
         message = (
             f"{description}: no set of whole patients has exactly {count} images; the nearest "
             f"possible number is {min(possible, key=lambda n: abs(n - count), default='none')}"

@@ -5,6 +5,7 @@ import numpy as np
 from cxr import seeding
 
 RESAMPLES = 1000  # enough for ends that are stable to the third digit
+BLOCK = 2**18  # counts of images in memory at once: about 20 MB, however many images there are
 
 
 def auc_interval(
@@ -54,12 +55,17 @@ def _resampled_aucs(
         return []
     names, patient = np.unique(patients, return_inverse=True)
     draws, n = seeding.generator(seed, "bootstrap"), len(names)
-    drawn = [np.bincount(draws.integers(n, size=n), minlength=n) for _ in range(RESAMPLES)]
-    times = np.stack(drawn)[:, patient]  # how often each image was drawn
-    positive, negative = times * (labels == 1), times * (labels == 0)
-    both = positive.any(axis=1) & negative.any(axis=1)
-    aucs = [_weighted_aucs(positive[both], negative[both], column) for column in columns]
-    return np.stack(aucs, axis=1).tolist()
+    found: list[list[float]] = []
+    block = max(1, BLOCK // len(patient))
+    for start in range(0, RESAMPLES, block):
+        count = min(block, RESAMPLES - start)
+        drawn = [np.bincount(draws.integers(n, size=n), minlength=n) for _ in range(count)]
+        times = np.stack(drawn)[:, patient]  # how often each image was drawn
+        positive, negative = times * (labels == 1), times * (labels == 0)
+        both = positive.any(axis=1) & negative.any(axis=1)
+        aucs = [_weighted_aucs(positive[both], negative[both], column) for column in columns]
+        found += np.stack(aucs, axis=1).tolist()
+    return found
 
 
 def _weighted_aucs(
