@@ -64,8 +64,9 @@ class Clone:
         self.pipeline()
         project.run(folder, "git", "init", "--quiet")
         project.run(folder, "git", "add", ".")
-        author = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@example.org")
-        project.run(folder, "git", *author, "commit", "--quiet", "-m", "benchmark")
+        for key, value in {"name": "benchmark", "email": "benchmark@example.org"}.items():
+            project.run(folder, "git", "config", f"user.{key}", value)  # DVC commits, too
+        project.run(folder, "git", "commit", "--quiet", "-m", "benchmark")
         self.dvc("repro", f"preprocess@{self.chosen['image_size']}", f"weights@{system}")
 
     def pipeline(self) -> None:
@@ -82,11 +83,7 @@ class Clone:
             }
         self.settings["systems"] = {self.system: self.chosen}
         project.write(path, stages)
-        self.save()
-
-    def save(self) -> None:
-        """Write params.yaml."""
-        project.write(self.folder / "params.yaml", self.settings)
+        project.save(self.folder, self.settings)
 
     def dvc(self, *command: str) -> float:
         """Run a DVC command and return its seconds."""
@@ -97,7 +94,7 @@ class Clone:
         self.chosen["augmentation"] = augmentation
         phase = self.chosen["phases"][PHASE]
         phase |= {"epochs": epochs, "early_stopping": None}
-        self.save()
+        project.save(self.folder, self.settings)
         return self.dvc("repro", f"train@{self.system}")
 
     def again(self) -> float:

@@ -86,7 +86,7 @@ def prepare(folder: Path, images: list[tuple[str, np.ndarray]], count: int) -> N
     small |= {"image_size": SIZE, "batch_size": min(64, count // 2)}
     small["phases"].pop("perturbed")
     small["phases"]["clean"] |= {"epochs": 1, "steps_per_epoch": None}
-    project.write(folder / "params.yaml", settings)
+    project.save(folder, settings)
     project.stage(folder, "download")
 
 

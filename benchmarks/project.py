@@ -79,6 +79,11 @@ def write(path: Path, settings: Any) -> None:
         YAML().dump(settings, stream)
 
 
+def save(folder: Path, settings: Any) -> None:
+    """Write the parameters of a copy, in the form that :func:`copy` returned."""
+    write(folder / "params.yaml", settings)
+
+
 def stage(folder: Path, name: str, *arguments: str) -> Usage:
     """Run a stage in a copy and return what it used; see :func:`run`."""
     return run(folder, sys.executable, "-m", f"stages.{name}", *arguments)
