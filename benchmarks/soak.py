@@ -48,7 +48,9 @@ def prepare(copy: Path) -> None:
     perturbed |= {"epochs": 8, "steps_per_epoch": None}
     with (copy / "params.yaml").open("w", encoding="utf-8") as stream:
         yaml.dump(settings, stream)
-    for stage in (("download",), ("split",), ("preprocess", str(SIZE)), ("weights", SYSTEM)):
+    stages = [("download",), ("split",), ("preprocess", str(SIZE))]
+    stages += [("weights", SYSTEM), ("features", SYSTEM)]
+    for stage in stages:
         if start(copy, *stage).wait():
             sys.exit((copy / "log.txt").read_text(encoding="utf-8")[-2000:])
 

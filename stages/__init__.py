@@ -29,8 +29,8 @@ from cxr.tracking import provenance
 gc.set_threshold(100_000, 50, 100)
 
 RAW, SPLITS, TENSORS = Path("raw"), Path("splits"), Path("tensors")
-WEIGHTS, MODELS, EVALUATIONS = Path("weights"), Path("models"), Path("evaluations")
-REPORTS, SOURCES = Path("reports"), Path("sources")
+WEIGHTS, FEATURES, MODELS = Path("weights"), Path("features"), Path("models")
+EVALUATIONS, REPORTS, SOURCES = Path("evaluations"), Path("reports"), Path("sources")
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -82,3 +82,17 @@ def finish(
 def add_system(arguments: argparse.ArgumentParser) -> Any:
     """Add the argument that names a system of params.yaml."""
     return arguments.add_argument("system", help="name of a system in params.yaml")
+
+
+def add_shared(arguments: argparse.ArgumentParser) -> None:
+    """Add the arguments for what some systems take from the top of params.yaml."""
+    arguments.add_argument(
+        "--freeze-blocks",
+        type=int,
+        help="number of frozen blocks of the backbone, for phases with above_freeze_blocks",
+    )
+    arguments.add_argument(
+        "--perturbed",
+        action="store_true",
+        help="allow phases on perturbed data; the system's line in dvc.yaml has also: perturbation",
+    )

@@ -1,4 +1,4 @@
-"""Train a system: tensors/<size>/ and weights/<system>/ -> models/<system>/."""
+"""Train a system: tensors/<size>/, weights/<system>/, features/<system>/ -> models/<system>/."""
 
 import logging
 
@@ -9,8 +9,8 @@ from cxr.data import cache
 from cxr.errors import InputError
 from cxr.models import freezing, origin, weights
 from cxr.tracking import live, provenance
-from cxr.training import checkpoint, device, fingerprint, fit
-from stages import MODELS, TENSORS, WEIGHTS, add_system, finish, parser, run
+from cxr.training import checkpoint, device, feature_files, fingerprint, fit
+from stages import FEATURES, MODELS, TENSORS, WEIGHTS, add_shared, add_system, finish, parser, run
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,9 @@ def work(settings: params.Params, system: str, freeze_blocks: int | None, pertur
     used = provenance.chosen(settings, *keys)
     if freeze_blocks is not None:
         used["freeze_blocks"] = freeze_blocks
+    frozen = FEATURES / system / feature_files.FOLDER
     inputs = [tensors / "images.npy", tensors / "index.csv", WEIGHTS / system / origin.FOLDER]
+    inputs += [frozen]
     started = provenance.start("train", settings, used, inputs, system)
     keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
     device.set_deterministic(settings.training)
@@ -49,6 +51,7 @@ def work(settings: params.Params, system: str, freeze_blocks: int | None, pertur
             trained = fit.train(
                 chosen, images, index, initial, policy, settings.perturbation,
                 settings.inference_batch_size, settings.seed, progress.epoch, kept,
+                feature_files.opened(frozen),
             )  # fmt: skip
             saved = fit.save(trained, folder, freeze_blocks)
         about = trained.training | {"backend": keras.backend.backend(), "sittings": sittings}
@@ -59,14 +62,5 @@ def work(settings: params.Params, system: str, freeze_blocks: int | None, pertur
 if __name__ == "__main__":
     arguments = parser(__doc__)
     add_system(arguments)
-    arguments.add_argument(
-        "--freeze-blocks",
-        type=int,
-        help="number of frozen blocks of the backbone, for phases with above_freeze_blocks",
-    )
-    arguments.add_argument(
-        "--perturbed",
-        action="store_true",
-        help="allow phases on perturbed data; the system's line in dvc.yaml has also: perturbation",
-    )
+    add_shared(arguments)
     run(work, arguments)

@@ -30,6 +30,7 @@ SIZES = {"vgg16_transfer": 32, "cnn": 48}
 SYSTEMS = tuple(SIZES)
 TINY = {
     "source": "tiny.zip",
+    "training.precision": "float32",  # auto would measure what is faster
     **{f"split.{side}.{name}": n for side in ("val", "test") for name, n in COUNTS.items()},
     **{f"systems.{system}.image_size": size for system, size in SIZES.items()},
     **{f"systems.{system}.batch_size": 4 for system in SYSTEMS},
@@ -38,6 +39,7 @@ TINY = {
     **{f"systems.cnn.phases.{phase}.epochs": 1 for phase in ("clean", "perturbed")},
     **{f"systems.cnn.phases.{phase}.steps_per_epoch": 2 for phase in ("clean", "perturbed")},
 }
+OF_SYSTEM = ("weights", "features", "train", "evaluate")  # the stages with an item per system
 YAML_12 = YAML(typ="safe", pure=True)
 
 
@@ -48,7 +50,7 @@ def every_stage(sizes: Mapping[str, int]) -> set[str]:
         "split",
         "compare",
         *(f"preprocess@{size}" for size in sizes.values()),
-        *(f"{stage}@{system}" for stage in ("weights", "train", "evaluate") for system in sizes),
+        *(f"{stage}@{system}" for stage in OF_SYSTEM for system in sizes),
     }
 
 
@@ -139,9 +141,10 @@ def leave_out_systems(root: Path, systems: tuple[str, ...] = SYSTEMS) -> None:
     settings["systems"] = {name: settings["systems"][name] for name in systems}
     yaml.dump(settings, root / "params.yaml")
     pipeline = yaml.load(root / "dvc.yaml")
-    trained, cached = pipeline["stages"]["train"], pipeline["stages"]["preprocess"]
-    trained["foreach"] = {name: trained["foreach"][name] for name in systems}
-    cached["foreach"] = [f"${{systems.{name}.image_size}}" for name in systems]
+    stages = pipeline["stages"]
+    for stage in ("features", "train"):
+        stages[stage]["foreach"] = {name: stages[stage]["foreach"][name] for name in systems}
+    stages["preprocess"]["foreach"] = [f"${{systems.{name}.image_size}}" for name in systems]
     yaml.dump(pipeline, root / "dvc.yaml")
 
 

@@ -38,7 +38,13 @@ TINY = backbones.Backbone(
 )
 
 AUGMENTATION = params.Augmentation(
-    rotation=40, width_shift=0.3, height_shift=0.4, shear=0.2, zoom=0.4, horizontal_flip=True
+    rotation=40,
+    width_shift=0.3,
+    height_shift=0.4,
+    shear=0.2,
+    zoom=0.4,
+    horizontal_flip=True,
+    views=0,
 )
 
 

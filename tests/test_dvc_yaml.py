@@ -89,6 +89,20 @@ def test_a_system_depends_on_the_perturbation_where_a_phase_trains_on_it():
     assert asked == {name for name, system in systems.items() if fit.perturbs(system)}
 
 
+def test_frozen_features_are_computed_for_the_systems_that_are_trained():
+    assert PIPELINE["features"]["foreach"] == PIPELINE["train"]["foreach"]
+
+
+def test_frozen_features_depend_on_every_phase():
+    systems = params.load(ROOT / "params.yaml").systems
+    for name, line in PIPELINE["features"]["foreach"].items():
+        assert {line["first"], line["last"]} == set(systems[name].phases), name
+    for end in ("first", "last"):
+        for key in ("data", "trainable"):
+            entry = f"systems.${{key}}.phases.${{item.{end}}}.{key}"
+            assert entry in body("features")["params"]
+
+
 def test_every_system_has_its_image_size_cached():
     cached = re.findall(r"systems\.(\w+)\.image_size", str(PIPELINE["preprocess"]["foreach"]))
     assert cached == list(PIPELINE["train"]["foreach"])

@@ -264,6 +264,8 @@ class TestRefusal:
             (f"{SYSTEM}.augmentation.rotation", 181, "less than or equal to 180"),
             (f"{SYSTEM}.augmentation.width_shift", 1, "less than 1"),
             (f"{SYSTEM}.augmentation.zoom", float("nan"), "finite number"),
+            (f"{SYSTEM}.augmentation.views", -1, "greater than or equal to 0"),
+            (f"{SYSTEM}.augmentation.views", 1.5, "valid integer"),
             (f"{SYSTEM}.augmentation", "strong", "object"),
             (f"{SYSTEM}.head.pool", "mean", "'flatten', 'average' or 'max'"),
             (f"{SYSTEM}.head.dropout", 1, "less than 1"),

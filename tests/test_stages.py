@@ -78,7 +78,8 @@ def test_a_bug_has_its_traceback(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "stage", ["download", "split", "preprocess", "weights", "train", "evaluate", "compare"]
+    "stage",
+    ["download", "split", "preprocess", "weights", "features", "train", "evaluate", "compare"],
 )
 def test_stage_explains_itself(monkeypatch, capsys, stage):
     monkeypatch.setattr(sys, "argv", [stage, "--help"])

@@ -1,11 +1,13 @@
 """Trainings of the tiny system, and their results by independent formulas."""
 
+from collections.abc import Mapping
+
 import keras
 import numpy as np
 import pandas as pd
 
 from cxr import augment, params
-from cxr.training import checkpoint, fit
+from cxr.training import checkpoint, feature_files, fit
 from tests.small import PERTURBATION, SIZE, head, system, xrays
 
 IMAGES, INDEX = xrays({"train": (6, 13), "val": (3, 5), "test": (2, 2)})
@@ -34,9 +36,10 @@ def train(
     policy: str = "float32",
     images: np.ndarray = IMAGES,
     kept: checkpoint.Checkpoint | None = None,
+    held: Mapping[str, feature_files.Features] | None = None,
 ) -> fit.Trained:
     return fit.train(
-        settings, images, INDEX, initial, policy, PERTURBATION, 64, seed, on_epoch, kept
+        settings, images, INDEX, initial, policy, PERTURBATION, 64, seed, on_epoch, kept, held
     )
 
 

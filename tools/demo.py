@@ -61,9 +61,8 @@ def targets(settings: Mapping[str, Any]) -> list[str]:
     """Return the stages that the demo runs, in their order: those of its systems alone."""
     systems = settings["systems"]
     sizes = sorted({system["image_size"] for system in systems.values()})
-    of_systems = [
-        f"{stage}@{name}" for stage in ("weights", "train", "evaluate") for name in systems
-    ]
+    stages = ("weights", "features", "train", "evaluate")
+    of_systems = [f"{stage}@{name}" for stage in stages for name in systems]
     return ["download", "split", *(f"preprocess@{size}" for size in sizes), *of_systems, "compare"]
 
 

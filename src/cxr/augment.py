@@ -77,6 +77,7 @@ def perturbations(
         shear=settings.shear,
         zoom=settings.zoom,
         horizontal_flip=settings.horizontal_flip,
+        views=0,
     )
     low, high = settings.brightness
     shift = (2 * unit[:, -2] - 1) * settings.channel_shift

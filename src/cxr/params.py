@@ -60,7 +60,10 @@ class Tensors(_Frozen):
 
 
 class Augmentation(_Frozen):
-    """Ranges of the random affine map, in ImageDataGenerator's units; see :mod:`cxr.augment`."""
+    """Ranges of the random affine map, in ImageDataGenerator's units; see :mod:`cxr.augment`.
+
+    With 0 ``views`` each image gets a new map each time; otherwise one of so many, drawn once.
+    """
 
     rotation: Annotated[float, Field(ge=0, le=180)]
     width_shift: Annotated[float, Field(ge=0, lt=1)]
@@ -68,6 +71,7 @@ class Augmentation(_Frozen):
     shear: Annotated[float, Field(ge=0, lt=90)]
     zoom: Annotated[float, Field(ge=0, lt=1)]
     horizontal_flip: bool
+    views: Annotated[int, Field(ge=0)]
 
 
 def _ascending(brightness: tuple[float, float]) -> tuple[float, float]:

@@ -226,6 +226,7 @@ def write_model(root: Path, name: str, weights: str | None, phases: Mapping[str,
         phase: {
             "trainable_layers": ["block5_conv1", "block5_conv2", "head_dense_1"],
             "parameters": parameters,
+            "frozen_features": {"layer": "block4_pool", "views": 0, "policy": "float32"},
             "steps_per_epoch": 76,
             "epochs": epochs,
             "best_epoch": end,

@@ -129,3 +129,18 @@ def test_figures() -> None:
     assert wording.ranges({"zoom": 0.0, "flip": False, "brightness": [0.5, 1.5]}) == (
         "brightness 0.5 to 1.5"
     )
+
+
+@pytest.mark.parametrize(
+    ("views", "words"),
+    [
+        (0, " once for validation images, and in each step for training images"),
+        (1, " once"),
+        (3, " once for each of 3 views"),
+    ],
+)
+def test_frozen_features(views: int, words: str) -> None:
+    features = {"layer": "block4_pool", "views": views, "policy": "mixed_bfloat16"}
+    start = "frozen layers up to block4_pool computed in bfloat16"
+    assert wording.frozen(features) == start + words
+    assert wording.frozen(None) == "all layers computed in each step"

@@ -88,7 +88,8 @@ class TestTargets:
         systems = {"a": {"image_size": 64}, "b": {"image_size": 64}, "c": {"image_size": 32}}
         assert demo.targets({"systems": systems}) == [
             "download", "split", "preprocess@32", "preprocess@64",
-            "weights@a", "weights@b", "weights@c", "train@a", "train@b", "train@c",
+            "weights@a", "weights@b", "weights@c",
+            "features@a", "features@b", "features@c", "train@a", "train@b", "train@c",
             "evaluate@a", "evaluate@b", "evaluate@c", "compare",
         ]  # fmt: skip
 

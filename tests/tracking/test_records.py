@@ -109,6 +109,29 @@ def test_random_weights_have_no_record(project, sha256, logged):
     assert (records.of(Path("weights/vgg")) is not None) == logged
 
 
+@pytest.mark.parametrize("computed", [False, True])
+def test_features_have_a_record_where_there_are_some(project, computed):
+    from cxr.tracking import provenance
+
+    folder = Path("features/vgg")
+    started = provenance.start("features", project.settings, {"seed": 0}, [], "vgg")
+    about = {"layer": "pool", "views": 3, "policy": "float32", "dtype": "float16", "sha256": "ab"}
+    note = {"phases": {"head": "pool.clean.npy"}, "files": {"pool.clean.npy": about}}
+    if computed:
+        files.write_text(folder / "frozen/pool.clean.npy", "features")
+    files.write_json(folder / "frozen/features.json", note if computed else {"phases": {}})
+    provenance.finish(started, folder)
+    record = records.of(folder)
+    why = records.nothing(files.read_json(folder / "provenance.json"))
+    assert why == (None if computed else "no frozen features")
+    assert (record is not None) == computed
+    if record is not None:
+        wanted = {"features.head.layer": "pool", "features.head.views": "3"}
+        assert wanted.items() <= record.params.items()
+        assert record.tags["system"] == "vgg"
+        assert record.artifacts == ["frozen/features.json", "provenance.json"]
+
+
 def test_records_are_read_from_another_folder(project, tmp_path):
     project.train()
     before = records.of(project.evaluate())

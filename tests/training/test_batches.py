@@ -171,6 +171,61 @@ class TestShuffled:
         assert str(stop.value) == expected
 
 
+class TestViews:
+    """K maps per image, drawn once; each time an image is trained on, one of them is drawn."""
+
+    RANGES = AUGMENTATION.model_copy(update={"views": 4})
+    MAPS = batches.views(RANGES, (6, 6), INDEX["id"], 0)
+
+    def test_belong_to_the_image_and_the_seed(self):
+        assert self.MAPS.shape == (4, COUNT, 3, 3)
+        assert len(np.unique(self.MAPS.reshape(-1, 9), axis=0)) == 4 * COUNT
+        some = batches.views(self.RANGES, (6, 6), INDEX["id"][::-3], 0)
+        np.testing.assert_array_equal(some, self.MAPS[:, ::-1][:, ::3])
+        assert not np.allclose(batches.views(self.RANGES, (6, 6), INDEX["id"], 1), self.MAPS)
+
+    def test_of_more_views_begin_with_the_same(self):
+        fewer = self.RANGES.model_copy(update={"views": 2})
+        maps = batches.views(fewer, (6, 6), INDEX["id"], 0)
+        np.testing.assert_array_equal(maps, self.MAPS[:2])
+
+    def shuffled(self, epoch: int, features: bool) -> batches.Shuffled:
+        """Batches of images with maps; or of features, which hold the row that they stand in."""
+        if features:
+            rows = np.arange(4 * len(TRAIN) + 9, dtype="float16")[:, np.newaxis]
+            labels = np.concatenate([*[LABELS[TRAIN]] * 4, np.ones(9, int)])
+            places = np.arange(len(TRAIN))
+            dataset = batches.Shuffled(
+                rows, labels, places, 5, None, None, None, 0, "train", views=4
+            )
+        else:
+            dataset = batches.Shuffled(
+                IMAGES, LABELS, TRAIN, 5, None, self.RANGES, None, 0, "train", maps=self.MAPS
+            )
+        dataset.start_epoch(epoch)
+        return dataset
+
+    @pytest.mark.parametrize("epoch", [1, 2])
+    def test_of_images_are_those_of_their_features(self, epoch):
+        images, features = self.shuffled(epoch, False), self.shuffled(epoch, True)
+        for step in (2, 0, 1):
+            (pixels, transforms), labels = images[step]
+            held, same_labels = features[step]
+            assert held.dtype == np.float32
+            view, place = np.divmod(held[:, 0].astype(int), len(TRAIN))
+            assert pixels[:, 0, 0, 0].tolist() == TRAIN[place].tolist()
+            np.testing.assert_array_equal(labels, same_labels)
+            expected = augment.transforms(self.MAPS[view, TRAIN[place]])
+            np.testing.assert_array_equal(transforms, expected)
+
+    def test_are_all_used_in_time(self):
+        seen = set()
+        for epoch in range(60):
+            dataset = self.shuffled(epoch, features=True)
+            seen |= {row for step in range(3) for row in dataset[step][0][:, 0].tolist()}
+        assert seen == set(range(4 * len(TRAIN)))
+
+
 class TestPerturbations:
     def test_belongs_to_the_image_and_not_to_its_row(self):
         turned = batches.perturbations(PERTURBATION, IMAGES, INDEX[::-1].reset_index(drop=True), 0)
@@ -212,7 +267,13 @@ class TestPerturbations:
         image = 128 + 50 * np.sin(3 * x + 2 * y) + 50 * np.cos(4 * y - x)
         images = np.repeat(image[np.newaxis].round().astype("uint8"), count, axis=0)
         ranges = params.Augmentation(
-            rotation=40, width_shift=0.2, height_shift=0.1, shear=5, zoom=0.3, horizontal_flip=True
+            rotation=40,
+            width_shift=0.2,
+            height_shift=0.1,
+            shear=5,
+            zoom=0.3,
+            horizontal_flip=True,
+            views=0,
         )
         perturbations = batches.perturbations(PERTURBATION, images, INDEX[:count], 0)
         dataset = batches.Shuffled(

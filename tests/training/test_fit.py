@@ -88,6 +88,7 @@ class TestTwoPhases:
             "head": {
                 "trainable_layers": ["head_dense_1", "head_output"],
                 "parameters": {"total": top + sum(blocks), "trainable": top, "frozen": 334},
+                "frozen_features": {"layer": "head_pool", "views": 0, "policy": "float32"},
                 "steps_per_epoch": 3,
                 "epochs": 2,
                 "best_epoch": 2,
@@ -99,6 +100,7 @@ class TestTwoPhases:
                     "trainable": top + blocks[1],
                     "frozen": blocks[0],
                 },
+                "frozen_features": {"layer": "block1_pool", "views": 0, "policy": "float32"},
                 "steps_per_epoch": 4,
                 "epochs": 3,
             },

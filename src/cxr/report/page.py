@@ -34,7 +34,8 @@ def page(results: Sequence[Result], shared: Context, answer: Verdict, phases: Ph
     environment.filters |= {
         "number": wording.number, "range": wording.interval, "signed": wording.signed,
         "count": wording.count, "published": wording.published, "rule": wording.rule,
-        "how": wording.how, "listed": wording.listed, "duration": wording.duration,
+        "how": wording.how, "frozen": wording.frozen, "listed": wording.listed,
+        "duration": wording.duration,
     }  # fmt: skip
     source = (resources.files("cxr.report") / "report.html.j2").read_text(encoding="utf-8")
     # All systems have the same samples; the largest images are the sharpest.

@@ -104,6 +104,24 @@ def how(phase: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def frozen(features: Mapping[str, Any] | None) -> str:
+    """Describe which images pass frozen layers once, from train.json's ``frozen_features``.
+
+    A network without frozen layers before the first trained one has None.
+    """
+    if features is None:
+        return "all layers computed in each step"
+    precision = features["policy"].removeprefix("mixed_")
+    up_to = f"frozen layers up to {features['layer']} computed in {precision}"
+    match features["views"]:
+        case 0:
+            return f"{up_to} once for validation images, and in each step for training images"
+        case 1:
+            return f"{up_to} once"
+        case views:
+            return f"{up_to} once for each of {views} views"
+
+
 def words(key: str) -> str:
     """Return a name of params.yaml as words."""
     return key.replace("_", " ")

@@ -23,7 +23,9 @@ WEIGHTS = "model.weights.h5"
 TRAINED = (WEIGHTS, "architecture.json", "history.csv", "train.json")
 
 # Outputs that no record reads; they are most of the bytes.
-UNREAD = ("raw/xrays.zip", "tensors/*/images.npy", "weights/*/initial/*.h5")
+UNREAD = (
+    "raw/xrays.zip", "tensors/*/images.npy", "weights/*/initial/*.h5", "features/*/frozen/*.npy",
+)  # fmt: skip
 
 # The tags of the run as a whole. An evaluation in its training's run does not change them.
 OF_RUN = ("mlflow.user", "mlflow.source.name", "mlflow.source.type")
@@ -90,7 +92,7 @@ def of(folder: Path) -> Record | None:
         folder: for example ``models/vgg16_transfer``, with its provenance.json.
 
     Returns:
-        The record; None for the weights stage with random weights, which has nothing to log.
+        The record; None for a stage with nothing to log; see :func:`nothing`.
 
     Raises:
         InputError: a file is missing, or was written by another version of this project.
@@ -127,9 +129,14 @@ def tags(provenance: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def is_random(provenance: Mapping[str, Any]) -> bool:
-    """Return whether a weights stage chose random weights, which have no record."""
-    return provenance["parameters"]["systems"][provenance["item"]]["weights"] is None
+def nothing(provenance: Mapping[str, Any]) -> str | None:
+    """Return why a stage has no record, in words: random weights, no features; otherwise None."""
+    match provenance["stage"]:
+        case "weights" if not any(path.endswith(".h5") for path in provenance["outputs"]):
+            return "random weights"
+        case "features" if not any(path.endswith(".npy") for path in provenance["outputs"]):
+            return "no frozen features"
+    return None
 
 
 def milliseconds(moment: str) -> int:
@@ -186,6 +193,22 @@ def _weights(folder: Path, provenance: Mapping[str, Any]) -> Record | None:
         parameters={"backbone": about["backbone"], "weights": about["weights"]},
         artifacts=["initial/weights.json"],
         extra={"weights.sha256": about["sha256"]},
+    )  # fmt: skip
+
+
+def _features(folder: Path, provenance: Mapping[str, Any]) -> Record | None:
+    if nothing(provenance):
+        return None
+    about = files.read_json(folder / "frozen" / "features.json")
+    read = ("layer", "views", "policy", "dtype")
+    phases = {
+        phase: {key: about["files"][name][key] for key in read}
+        for phase, name in about["phases"].items()
+    }
+    return _record(
+        folder, provenance,
+        parameters=provenance["parameters"] | {"features": phases},
+        artifacts=["frozen/features.json"],
     )  # fmt: skip
 
 
@@ -276,6 +299,7 @@ _READERS: dict[str, Callable[[Path, Mapping[str, Any]], Record | None]] = {
     "split": _split,
     "preprocess": _preprocess,
     "weights": _weights,
+    "features": _features,
     "train": _train,
     "evaluate": _evaluate,
     "compare": _compare,
@@ -298,9 +322,8 @@ def _record(
     everything = tags(provenance) | dict(extra or {})
     if prefix:
         everything = {name: v for name, v in everything.items() if name not in OF_RUN}
-    system = (
-        {"system": folder.name} if provenance["stage"] in ("weights", "train", "evaluate") else {}
-    )
+    of_system = ("weights", "features", "train", "evaluate")
+    system = {"system": folder.name} if provenance["stage"] in of_system else {}
     return Record(
         id=provenance["id"],
         folder=folder,

@@ -28,7 +28,9 @@ from cxr.tracking.records import UNREAD
 WORKSPACE = "workspace"
 
 # The stages' output folders in pipeline order, so that training is logged before its evaluation.
-FOLDERS = ("raw", "splits", "tensors/*", "weights/*", "models/*", "evaluations/*", "reports")
+FOLDERS = (
+    "raw", "splits", "tensors/*", "weights/*", "features/*", "models/*", "evaluations/*", "reports",
+)  # fmt: skip
 
 
 class MissingError(Exception):

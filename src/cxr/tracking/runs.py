@@ -20,7 +20,9 @@ from cxr.tracking.provenance import NAME, title
 from cxr.tracking.revisions import MissingError, Repository, Revision
 
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
-STAGES = ("download", "split", "preprocess", "weights", "train", "evaluate", "compare")
+STAGES = (
+    "download", "split", "preprocess", "weights", "features", "train", "evaluate", "compare",
+)  # fmt: skip
 SYNC = "`cxr sync --all` logs them from the outputs"
 
 
@@ -73,8 +75,9 @@ def _of_revision(client: mlflow.MlflowClient, revision: Revision) -> Iterator[st
         experiment = provenance["dvc"]["experiment"] or ""
         if stage == "train":
             trained[item] = provenance["id"]
-        if stage == "weights" and records.is_random(provenance):
-            table.append((stage, item, "none: random weights", "", experiment))
+        nothing = records.nothing(provenance)
+        if nothing is not None:
+            table.append((stage, item, f"none: {nothing}", "", experiment))
             continue
         run = _with(client, provenance, trained.get(item))
         if run is None:

@@ -1,5 +1,6 @@
 """Batches of cached X-rays for Keras: shuffled for training, ordered for evaluation."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -17,16 +18,18 @@ class Ordered(keras.utils.PyDataset):
     """Batches of the given rows, in their order; the last batch may be smaller.
 
     Args:
-        images: uint8 [n, size, size], memory-mapped or not; or float32 features [n, ...].
+        images: uint8 [n, size, size], memory-mapped or not; or features [n, ...], float16 or
+            float32.
         labels: [n], 0 or 1.
         rows: the indices of the images, in the order of the batches.
         batch_size: images per batch.
         perturbations: of all n images; None for clean ones.
         with_transforms: add transforms to the inputs, for a model that augments or perturbs
-            (:func:`cxr.augment.with_transforms`). Perturbations imply it.
+            (:func:`cxr.augment.with_transforms`). Perturbations and maps imply it.
+        maps: an affine map for each of the rows, [rows, 3, 3]; None for the identity.
 
     Each batch is (inputs, labels): images uint8 [batch, size, size, 1], or a pair of images and
-    transforms float32 [batch, 10]; labels float32 [batch, 1].
+    transforms float32 [batch, 10], or features float32; labels float32 [batch, 1].
     """
 
     def __init__(
@@ -37,11 +40,12 @@ class Ordered(keras.utils.PyDataset):
         batch_size: int,
         perturbations: Perturbations | None = None,
         with_transforms: bool = False,
+        maps: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         self.images, self.labels, self.rows = images, labels, rows
-        self.batch_size, self.perturbations = batch_size, perturbations
-        self.with_transforms = with_transforms or perturbations is not None
+        self.batch_size, self.perturbations, self.maps = batch_size, perturbations, maps
+        self.with_transforms = with_transforms or perturbations is not None or maps is not None
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -49,7 +53,9 @@ class Ordered(keras.utils.PyDataset):
     def __getitem__(self, step: int) -> tuple[Any, np.ndarray]:
         rows = self.rows_of(step)
         images = self.images[rows]
-        if images.ndim == 3:
+        if images.dtype == np.float16:  # on CPUs TensorFlow reports that oneDNN has no float16
+            images = images.astype("float32")
+        elif images.ndim == 3:
             images = images[..., np.newaxis]
         labels = self.labels[rows].astype("float32")[:, np.newaxis]
         if not self.with_transforms:
@@ -66,8 +72,10 @@ class Ordered(keras.utils.PyDataset):
         return self.rows[step * self.batch_size : (step + 1) * self.batch_size]
 
     def matrices(self, step: int, count: int) -> np.ndarray:
-        """Return the augmentation of one batch, [count, 3, 3]; here the identity."""
-        return np.tile(np.eye(3), (count, 1, 1))
+        """Return the affine maps of one batch, [count, 3, 3]."""
+        if self.maps is None:
+            return np.tile(np.eye(3), (count, 1, 1))
+        return self.maps[step * self.batch_size : (step + 1) * self.batch_size]
 
 
 class Shuffled(Ordered):
@@ -81,11 +89,15 @@ class Shuffled(Ordered):
     are done.
 
     Args:
-        images, labels, rows, batch_size, perturbations: as for :class:`Ordered`.
+        images, labels, rows, batch_size, perturbations: as for :class:`Ordered`. The features of
+            view k of the images have the rows ``rows + k * len(rows)``.
         augmentation: ranges of the random maps; None for no augmentation.
         steps: batches per epoch; None for all whole ones.
         seed: ``seed`` of params.yaml.
         phase: name of the phase.
+        views: how many views the features have of each image. Each time an image is trained on, one
+            of them is drawn.
+        maps: the views of all n images, from :func:`views`, in place of new random maps.
 
     Raises:
         InputError: there are too few images for one batch, or for ``steps`` batches.
@@ -102,8 +114,11 @@ class Shuffled(Ordered):
         steps: int | None,
         seed: int,
         phase: str,
+        views: int = 1,
+        maps: np.ndarray | None = None,
     ) -> None:
         super().__init__(images, labels, rows, batch_size, perturbations, augmentation is not None)
+        self.views, self.view_maps = views, maps
         whole = len(rows) // batch_size
         if not whole:
             message = (
@@ -137,16 +152,72 @@ class Shuffled(Ordered):
         self.order = self.rows[draws.permutation(len(self.rows))]
 
     def rows_of(self, step: int) -> np.ndarray:
-        return self.order[step * self.batch_size : (step + 1) * self.batch_size]
+        rows = self._images_of(step)
+        if self.views == 1:
+            return rows
+        return rows + len(self.rows) * self._drawn(step, len(rows), self.views)
 
     def matrices(self, step: int, count: int) -> np.ndarray:
         if self.augmentation is None:
             return super().matrices(step, count)
+        if self.view_maps is not None:
+            drawn = self._drawn(step, count, len(self.view_maps))
+            return self.view_maps[drawn, self._images_of(step)]
         shape = self.images.shape[1:3]
         purpose = (self.phase, self.epoch, step)
         return augment.matrices(
             augment.draw(self.augmentation, shape, count, self.seed, *purpose), shape
         )
+
+    def _images_of(self, step: int) -> np.ndarray:
+        return self.order[step * self.batch_size : (step + 1) * self.batch_size]
+
+    def _drawn(self, step: int, count: int, views: int) -> np.ndarray:
+        """Draw one of the views for each image of a batch."""
+        draws = seeding.generator(self.seed, "view", self.phase, self.epoch, step)
+        return draws.integers(views, size=count)
+
+
+def outputs(
+    model: keras.Model,
+    images: np.ndarray,
+    rows: np.ndarray,
+    batch_size: int,
+    perturbations: Perturbations | None = None,
+    maps: np.ndarray | None = None,
+) -> Iterator[tuple[slice, list[np.ndarray]]]:
+    """Yield a model's outputs for some of the cached X-rays, batch by batch.
+
+    ``model.predict`` would collect all batches and then concatenate them, which takes twice the
+    memory.
+
+    Args:
+        model: takes images, or images and transforms (:func:`cxr.augment.with_transforms`).
+        images: uint8 [n, size, size].
+        rows: the indices of the images, in the order of the result.
+        batch_size: images per batch.
+        perturbations: of all n images, for a model that takes transforms; None for clean images.
+        maps: an affine map for each of the rows, [rows, 3, 3]; None for the identity.
+
+    Yields:
+        The places of a batch among the rows, and its part of each of the model's outputs.
+    """
+    # Fill the last batch with copies of the last image, because TensorFlow traces a model again for
+    # every batch size.
+    filling = -len(rows) % batch_size
+    filled = np.concatenate([rows, np.repeat(rows[-1:], filling)])
+    if maps is not None:
+        maps = np.concatenate([maps, np.repeat(maps[-1:], filling, axis=0)])
+    batches = Ordered(
+        images, np.zeros(len(images)), filled, batch_size, perturbations, len(model.inputs) > 1,
+        maps,
+    )  # fmt: skip
+    for step in range(len(batches)):
+        inputs, _ = batches[step]
+        places = slice(step * batch_size, min((step + 1) * batch_size, len(rows)))
+        found = model.predict_on_batch(inputs)
+        found = found if isinstance(found, list) else [found]
+        yield places, [output[: places.stop - places.start] for output in found]
 
 
 def predict(
@@ -156,33 +227,14 @@ def predict(
     batch_size: int,
     perturbations: Perturbations | None = None,
 ) -> np.ndarray:
-    """Return a model's output for some of the cached X-rays.
+    """Return a model's only output for some of the cached X-rays, float32 [rows, ...].
 
-    The output is allocated once and filled batch by batch. ``model.predict`` would collect all
-    batches and then concatenate them, which takes twice the memory.
-
-    Args:
-        model: takes images, or images and transforms (:func:`cxr.augment.with_transforms`).
-        images: uint8 [n, size, size].
-        rows: the indices of the images, in the order of the result.
-        batch_size: images per batch.
-        perturbations: of all n images, for a model that takes transforms; None for clean images.
-
-    Returns:
-        float32 [rows, ...].
+    The arguments are those of :func:`outputs`. The result is allocated once.
     """
-    # Fill the last batch with copies of the last image, because TensorFlow traces a model again for
-    # every batch size.
-    filled = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % batch_size)])
-    batches = Ordered(
-        images, np.zeros(len(images)), filled, batch_size, perturbations, len(model.inputs) > 1
-    )
-    outputs = np.empty((len(rows), *model.output_shape[1:]), "float32")
-    for step in range(len(batches)):
-        inputs, _ = batches[step]
-        place = outputs[step * batch_size : (step + 1) * batch_size]
-        place[:] = model.predict_on_batch(inputs)[: len(place)]
-    return outputs
+    result = np.empty((len(rows), *model.output_shape[1:]), "float32")
+    for places, (output,) in outputs(model, images, rows, batch_size, perturbations):
+        result[places] = output
+    return result
 
 
 def perturbations(
@@ -190,3 +242,27 @@ def perturbations(
 ) -> Perturbations:
     """Draw the perturbation of every cached X-ray; see :func:`cxr.augment.perturbations`."""
     return augment.perturbations(settings, images.shape[1:3], index["id"], seed)
+
+
+def views(
+    settings: params.Augmentation, shape: tuple[int, int], ids: Iterable[str], seed: int
+) -> np.ndarray:
+    """Draw the views of X-rays: the maps that augment them, the same in every epoch.
+
+    Args:
+        settings: the ranges, and how many views an image has.
+        shape: height and width of the images in pixels.
+        ids: of n images. The views of an id do not depend on the other ids.
+        seed: ``seed`` of params.yaml.
+
+    Returns:
+        float64 [views, n, 3, 3]; see :func:`cxr.augment.matrices`.
+    """
+    ids = list(ids)
+    drawn = [
+        augment.draw(settings, shape, 1, seed, "views", str(name), view)
+        for view in range(settings.views)
+        for name in ids
+    ]
+    maps = augment.matrices(np.concatenate(drawn), shape)
+    return maps.reshape(settings.views, len(ids), 3, 3)

@@ -70,6 +70,28 @@ class Recorder(keras.callbacks.Callback):
         self.on_epoch(number, metrics)
 
 
+class Validation(keras.callbacks.Callback):
+    """Evaluates each epoch's weights, and adds the metrics as ``val_...`` to those of the epoch.
+
+    It must be the first callback of ``fit``: the others read the metrics that it adds. Keras's own
+    validation evaluates the model that is fitted, which may begin with frozen or augmenting layers
+    that validation does without.
+
+    Args:
+        validator: compiled; shares the weights of the model that is fitted.
+        batches: of the validation images, or of their features.
+    """
+
+    def __init__(self, validator: keras.Model, batches: keras.utils.PyDataset) -> None:
+        super().__init__()
+        self.validator, self.batches = validator, batches
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        found = self.validator.evaluate(self.batches, verbose=0, return_dict=True)
+        if logs is not None:
+            logs |= {f"val_{name}": value for name, value in found.items()}
+
+
 def restoring(phase: params.Phase) -> keras.callbacks.EarlyStopping | None:
     """Return the callback that restores the best epoch's weights and never stops a phase.
 

@@ -1,5 +1,6 @@
 """Train a system: compile and fit its phases one after another."""
 
+import dataclasses
 import logging
 import sys
 from collections.abc import Mapping
@@ -15,7 +16,15 @@ from cxr import augment, files, params, seeding
 from cxr.errors import InputError
 from cxr.labels import CLASSES
 from cxr.models import freezing, network, store, weights
-from cxr.training import batches, callbacks, features, interrupt, losses, probe
+from cxr.training import (
+    batches,
+    callbacks,
+    feature_files,
+    features,
+    interrupt,
+    losses,
+    probe,
+)
 from cxr.training.checkpoint import Checkpoint
 from cxr.training.saver import Saver
 
@@ -58,6 +67,7 @@ def train(
     seed: int,
     on_epoch: callbacks.OnEpoch,
     checkpoint: Checkpoint | None,
+    held: Mapping[str, feature_files.Features] | None = None,
 ) -> Trained:
     """Train a system through all of its phases.
 
@@ -72,6 +82,7 @@ def train(
         seed: ``seed`` of params.yaml.
         on_epoch: called after each epoch with its number, from 1, and its metrics.
         checkpoint: keeps the progress, and has that of a killed training; None to keep none.
+        held: the frozen features of some phases, from the features stage.
 
     Raises:
         Stopped: by SIGTERM or Ctrl-C, after the progress has been saved.
@@ -82,13 +93,12 @@ def train(
     keras.utils.set_random_seed(seeding.derive(seed, "keras"))
     model = network.build(system, initial, policy)
     architecture = network.architecture(model)
-    labels = index["label"].to_numpy()
-    rows = {split: np.flatnonzero(index["split"] == split) for split in ("train", "val")}
-    patients = {split: index["patient"].to_numpy()[rows[split]] for split in rows}
-    class_weights = _class_weights(labels[rows["train"]]) if system.class_weights else None
-    perturbed = None
+    clean = features.of_images(system, images, index, None, seed)
+    class_weights = _class_weights(clean.labels[clean.train]) if system.class_weights else None
+    perturbed = clean
     if perturbs(system):
-        perturbed = batches.perturbations(perturbation, images, index, seed)
+        drawn = batches.perturbations(perturbation, images, index, seed)
+        perturbed = dataclasses.replace(clean, perturbations=drawn)
 
     recorder = callbacks.Recorder(on_epoch)
     saver = Saver(checkpoint, model, recorder, system.phases)
@@ -101,26 +111,22 @@ def train(
             "phase %s: training %s of %s parameters on %s images, %s",
             name, f"{counts['trainable']:,}", f"{counts['total']:,}", phase.data, _amount(phase),
         )  # fmt: skip
-        data = features.Data(
-            images, labels, rows["train"], rows["val"],
-            perturbed if phase.data == "perturbed" else None,
-        )  # fmt: skip
-        shared = {"trainable_layers": layers, "parameters": counts}
+        data, whole = clean if phase.data == "clean" else perturbed, network.with_head_output(model)
+        stored = (held or {}).get(name)
+        record: dict[str, Any] = {"trainable_layers": layers, "parameters": counts}
         if isinstance(phase, params.LogisticRegression):
             saver.start_phase(name, epochs=1, steps=1, counting=[])
-            record = _regress(
-                model, data, patients, system, phase, name, inference_batch_size, recorder
+            record |= _regress(
+                whole, data, stored, index, system, phase, name, inference_batch_size, recorder
             )
-            saver.finish_phase(shared | record)
+            saver.finish_phase(record)
             continue
-        trainer, train_batches, val_batches = _prepare(
-            model, data, system, phase, name, inference_batch_size, seed
-        )
-        best = _fit(
-            trainer, train_batches, val_batches, system, phase, name, class_weights, recorder, saver
-        )
-        record = shared | {
-            "steps_per_epoch": train_batches.steps,
+        frozen = features.of_phase(whole, data, system.augmentation, stored, inference_batch_size)
+        sides = _sides(whole, data, frozen, system, phase, name, inference_batch_size, seed)
+        best = _fit(sides, system, phase, name, class_weights, recorder, saver)
+        record |= {
+            "frozen_features": frozen.record if frozen else None,
+            "steps_per_epoch": sides.train_batches.steps,
             "epochs": len(recorder.rows) - saver.before,
             "best_epoch": best,
         }
@@ -130,11 +136,14 @@ def train(
     settings = system.model_dump(mode="json")
     if system.weights is not None:
         settings["weights"] = Path(system.weights).name  # no path of this machine in an output
-    record = {
+    about: dict[str, Any] = {
         "system": settings,
         "seed": seed,
         "perturbation": perturbation.model_dump(mode="json") if perturbs(system) else None,
-        "images": {split: _counts(labels[rows[split]]) for split in rows},
+        "images": {
+            "train": _counts(clean.labels[clean.train]),
+            "val": _counts(clean.labels[clean.val]),
+        },
         "class_weights": class_weights,
         "phases": progress.records,
         "parameters": list(progress.records.values())[-1]["parameters"],
@@ -146,7 +155,7 @@ def train(
         "seconds_per_epoch": [round(s, 2) for s in progress.durations],
     }
     return Trained(
-        model, architecture, progress.weights, pd.DataFrame(progress.rows), record, training
+        model, architecture, progress.weights, pd.DataFrame(progress.rows), about, training
     )
 
 
@@ -171,37 +180,54 @@ def save(trained: Trained, folder: Path, freeze_blocks: int | None) -> keras.Mod
     return saved
 
 
-def _prepare(
+@dataclass(frozen=True)
+class _Sides:
+    """The two sides of a phase, which share their weights; each is a model and its batches."""
+
+    trainer: keras.Model
+    train_batches: batches.Shuffled
+    validator: keras.Model
+    val_batches: batches.Ordered
+
+
+def _sides(
     model: keras.Model,
     data: features.Data,
+    frozen: features.Frozen | None,
     system: params.System,
     phase: params.Phase,
     name: str,
     inference_batch_size: int,
     seed: int,
-) -> tuple[keras.Model, batches.Shuffled, batches.Ordered]:
-    """Return the model that a phase fits, and its training and validation batches."""
-    trainer = network.with_head_output(model)
-    if system.augmentation is None:
-        computed = features.frozen_features(trainer, data, inference_batch_size)
-        trainer, data = computed or (trainer, data)
+) -> _Sides:
+    """Return what a phase trains and validates: from frozen features on, where there are some."""
+    validator, validation = (frozen.rest, frozen.data) if frozen else (model, data)
+    trainer, training, augmentation = model, data, system.augmentation
+    if frozen is not None and frozen.data.views:
+        trainer, training, augmentation = frozen.rest, frozen.data, None
     train_batches = batches.Shuffled(
-        data.inputs, data.labels, data.train, system.batch_size, data.perturbations,
-        system.augmentation, phase.steps_per_epoch, seed, name,
+        training.inputs, training.labels, training.train, system.batch_size,
+        training.perturbations, augmentation, phase.steps_per_epoch, seed, name,
+        training.views, training.maps,
     )  # fmt: skip
     val_batches = batches.Ordered(
-        data.inputs, data.labels, data.val, inference_batch_size, data.perturbations,
-        train_batches.with_transforms,
+        validation.inputs, validation.labels, validation.val, inference_batch_size,
+        validation.perturbations,
     )  # fmt: skip
     if train_batches.with_transforms:
         trainer = augment.with_transforms(trainer)
-    return trainer, train_batches, val_batches
+    if val_batches.with_transforms:
+        validator = augment.with_transforms(validator)
+    else:  # a model of its own, because the trainer's state must not change between two epochs
+        validator = keras.Model(validator.input, validator.output)
+    return _Sides(trainer, train_batches, validator, val_batches)
 
 
 def _regress(
     model: keras.Model,
     data: features.Data,
-    patients: Mapping[str, np.ndarray],
+    stored: feature_files.Features | None,
+    index: pd.DataFrame,
     system: params.System,
     phase: params.LogisticRegression,
     name: str,
@@ -209,18 +235,26 @@ def _regress(
     recorder: callbacks.Recorder,
 ) -> dict[str, Any]:
     """Fit the head by logistic regression and return the phase's own part of the record."""
-    computed = features.frozen_features(network.with_head_output(model), data, inference_batch_size)
-    if computed is None:
-        message = f"phase {name}: the frozen features take too much memory: use fewer layers"
+    augmentation = system.augmentation
+    if data.maps is None:  # new maps in each step: the images as they are, instead
+        augmentation, stored = None, stored if stored and stored.views else None
+    frozen = features.of_phase(model, data, augmentation, stored, inference_batch_size)
+    if frozen is None or not frozen.data.views:
+        message = (
+            f"phase {name}: the frozen features take too much memory: name fewer layers, or a "
+            "smaller image_size"
+        )
         raise InputError(message)
     recorder.phase = name
     recorder.begin()
+    patients = index["patient"].to_numpy()
     fitted = probe.fit(
-        *computed, patients, phase.logistic_regression, system.class_weights == "balanced",
-        inference_batch_size,
+        frozen.rest, frozen.data, {"train": patients[data.train], "val": patients[data.val]},
+        phase.logistic_regression, system.class_weights == "balanced", inference_batch_size,
     )  # fmt: skip
     recorder.add(fitted.metrics, rate=float("nan"))
     return {
+        "frozen_features": frozen.record,
         "epochs": 1,
         "best_epoch": len(recorder.rows),
         "strength": fitted.strength,
@@ -235,10 +269,16 @@ def _amount(phase: params.AnyPhase) -> str:
     return f"up to {phase.epochs} epochs"
 
 
+def _compile(model: keras.Model, learning_rate: float, output: str) -> None:
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss=losses.loss(output),
+        metrics=losses.metrics(output),
+    )
+
+
 def _fit(
-    model: keras.Model,
-    train_batches: batches.Shuffled,
-    val_batches: batches.Ordered,
+    sides: _Sides,
     system: params.System,
     phase: params.Phase,
     name: str,
@@ -247,18 +287,16 @@ def _fit(
     saver: Saver,
 ) -> int:
     """Train one phase and return the epoch, counted through all phases, of its final weights."""
-    output = system.head.output
-    model.compile(
-        optimizer=keras.optimizers.Adam(phase.learning_rate),
-        loss=losses.loss(output),
-        metrics=losses.metrics(output),
-    )
+    model, train_batches = sides.trainer, sides.train_batches
+    for each in (model, sides.validator):
+        _compile(each, phase.learning_rate, system.head.output)
     # Build before fit, because TensorFlow traces a step twice if it creates variables.
     model.optimizer.build(model.trainable_variables)
     recorder.phase = name
     restoring = callbacks.restoring(phase)
     counting = [*callbacks.stopping(phase), *([restoring] if restoring else [])]
     skipped = saver.start_phase(name, phase.epochs, train_batches.steps, counting)
+    validation = callbacks.Validation(sides.validator, sides.val_batches)
     shuffle = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: train_batches.start_epoch(epoch - saver.before + 1)
     )
@@ -266,18 +304,17 @@ def _fit(
     def run(until: int) -> None:
         model.fit(
             train_batches,
-            validation_data=val_batches,
             initial_epoch=len(recorder.rows),
             epochs=until,
             class_weight=class_weights,
-            callbacks=[shuffle, recorder, *counting, saver],
+            callbacks=[validation, shuffle, recorder, *counting, saver],
             shuffle=False,  # Shuffled shuffles from the seed; Keras would use hidden state
             verbose=1 if sys.stdout.isatty() else 2,
         )
 
     with interrupt.deferred() as saver.interrupt:
         if skipped:  # the rest of an epoch, which has fewer steps than those that follow
-            model.test_on_batch(*val_batches[0])  # creates the metrics' variables
+            model.test_on_batch(*train_batches[0])  # creates the metrics' variables
             train_batches.skipped = skipped
             run(len(recorder.rows) + 1)
             train_batches.skipped = 0
