@@ -330,8 +330,7 @@ class TestRefusal:
     @pytest.mark.parametrize(
         ("changes", "answer"),
         [
-            ({"epochs": 3}, ".epochs is unknown: a phase of logistic regression has only data, "
-             "trainable and logistic_regression"),
+            ({"epochs": 3}, ".epochs does not belong here"),
             ({"trainable": "all"}, ".trainable is 'all': input should be 'head'"),
             ({"data": "dirty"}, ".data is 'dirty': input should be 'clean' or 'perturbed'"),
             ({"data": GONE}, ".data is missing: give it a value"),

@@ -116,9 +116,10 @@ def train(
         record: dict[str, Any] = {"trainable_layers": layers, "parameters": counts}
         if isinstance(phase, params.LogisticRegression):
             saver.start_phase(name, epochs=1, steps=1, counting=[])
-            record |= _regress(
-                whole, data, stored, index, system, phase, name, inference_batch_size, recorder
-            )
+            record |= probe.phase(
+                whole, data, stored, index["patient"].to_numpy(), system, name,
+                inference_batch_size, recorder,
+            )  # fmt: skip
             saver.finish_phase(record)
             continue
         frozen = features.of_phase(whole, data, system.augmentation, stored, inference_batch_size)
@@ -221,45 +222,6 @@ def _sides(
     else:  # a model of its own, because the trainer's state must not change between two epochs
         validator = keras.Model(validator.input, validator.output)
     return _Sides(trainer, train_batches, validator, val_batches)
-
-
-def _regress(
-    model: keras.Model,
-    data: features.Data,
-    stored: feature_files.Features | None,
-    index: pd.DataFrame,
-    system: params.System,
-    phase: params.LogisticRegression,
-    name: str,
-    inference_batch_size: int,
-    recorder: callbacks.Recorder,
-) -> dict[str, Any]:
-    """Fit the head by logistic regression and return the phase's own part of the record."""
-    augmentation = system.augmentation
-    if data.maps is None:  # new maps in each step: the images as they are, instead
-        augmentation, stored = None, stored if stored and stored.views else None
-    frozen = features.of_phase(model, data, augmentation, stored, inference_batch_size)
-    if frozen is None or not frozen.data.views:
-        message = (
-            f"phase {name}: the frozen features take too much memory: name fewer layers, or a "
-            "smaller image_size"
-        )
-        raise InputError(message)
-    recorder.phase = name
-    recorder.begin()
-    patients = index["patient"].to_numpy()
-    fitted = probe.fit(
-        frozen.rest, frozen.data, {"train": patients[data.train], "val": patients[data.val]},
-        phase.logistic_regression, system.class_weights == "balanced", inference_batch_size,
-    )  # fmt: skip
-    recorder.add(fitted.metrics, rate=float("nan"))
-    return {
-        "frozen_features": frozen.record,
-        "epochs": 1,
-        "best_epoch": len(recorder.rows),
-        "strength": fitted.strength,
-        "val_losses": [list(tried) for tried in fitted.val_losses.items()],
-    }
 
 
 def _amount(phase: params.AnyPhase) -> str:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,8 +12,7 @@ from cxr import params
 from cxr.errors import InputError
 from cxr.labels import CLASSES
 from cxr.models import head
-from cxr.training import batches, losses
-from cxr.training.features import Data
+from cxr.training import batches, callbacks, feature_files, features, losses
 
 log = logging.getLogger(__name__)
 ITERATIONS = 2000  # at most; L-BFGS needs 20 to 300 at the strengths of params.yaml
@@ -35,9 +35,68 @@ class Fitted:
     metrics: Mapping[str, float]
 
 
+def phase(
+    model: keras.Model,
+    data: features.Data,
+    stored: feature_files.Features | None,
+    patients: np.ndarray,
+    system: params.System,
+    name: str,
+    batch_size: int,
+    recorder: callbacks.Recorder,
+) -> dict[str, Any]:
+    """Run a phase of logistic regression and add its row to the history.
+
+    Without views, the images are used as they are, also in a system with augmentation.
+
+    Args:
+        model: from :func:`cxr.models.network.with_head_output`, with its layers frozen.
+        data: images of the phase.
+        stored: what the features stage computed for the phase; None if it has nothing.
+        patients: [n], the patient of each image.
+        system: from :func:`cxr.models.freezing.resolve`.
+        name: of the phase.
+        batch_size: images per batch of features and metrics.
+        recorder: collects the history.
+
+    Returns:
+        The phase's own part of the record.
+
+    Raises:
+        InputError: the features take too much memory, or the training images have only one class.
+    """
+    settings, augmentation = system.phases[name], system.augmentation
+    if not isinstance(settings, params.LogisticRegression):
+        message = f"phase {name} is no logistic regression"
+        raise TypeError(message)
+    if data.maps is None:
+        augmentation, stored = None, stored if stored and stored.views else None
+    frozen = features.of_phase(model, data, augmentation, stored, batch_size)
+    if frozen is None or not frozen.data.views:
+        message = (
+            f"phase {name}: the frozen features take too much memory: name fewer layers, or a "
+            "smaller image_size"
+        )
+        raise InputError(message)
+    recorder.phase = name
+    recorder.begin()
+    fitted = fit(
+        frozen.rest, frozen.data, {"train": patients[data.train], "val": patients[data.val]},
+        settings.logistic_regression, system.class_weights == "balanced", batch_size,
+    )  # fmt: skip
+    recorder.add(fitted.metrics, rate=float("nan"))
+    return {
+        "frozen_features": frozen.record,
+        "epochs": 1,
+        "best_epoch": len(recorder.rows),
+        "strength": fitted.strength,
+        "val_losses": [list(tried) for tried in fitted.val_losses.items()],
+    }
+
+
 def fit(
     rest: keras.Model,
-    data: Data,
+    data: features.Data,
     patients: Mapping[str, np.ndarray],
     settings: params.Penalty,
     balanced: bool,
@@ -131,7 +190,7 @@ def patient_weights(patients: np.ndarray, labels: np.ndarray, balanced: bool) ->
 
 
 def _metrics(
-    rest: keras.Model, data: Data, splits: Mapping[str, np.ndarray], batch_size: int
+    rest: keras.Model, data: features.Data, splits: Mapping[str, np.ndarray], batch_size: int
 ) -> dict[str, float]:
     """Return the loss and metrics of a model on rows of the data, by their prefix."""
     rest.compile(loss=losses.loss("sigmoid"), metrics=losses.metrics("sigmoid"))
