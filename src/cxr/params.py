@@ -4,9 +4,9 @@ No stage depends on this file, because DVC tracks the values that a stage reads.
 compute nothing that a result depends on.
 """
 
-import difflib
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,10 +23,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from cxr import files
+from cxr import files, mistakes
 from cxr.errors import InputError
-
-MAX_SHOWN = 200  # characters of a wrong value in its message
 
 # Phases and systems name files and folders.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -146,8 +144,9 @@ class Last(_Frozen):
 
 
 # Tags of the unions below. pydantic adds them to an error's location; no key looks like them.
-_TAGS = {"word": "<word>", "blocks": "<blocks>", "from_layer": "<from_layer>", "last": "<last>"}
-_GRADIENT, _REGRESSION = "<gradient>", "<logistic regression>"
+_TAGS = {
+    name: f"<{name}>" for name in ("word", "blocks", "from_layer", "last", "gradient", "regression")
+}
 
 
 def _tag(rule: Any) -> str | None:
@@ -210,10 +209,7 @@ class Penalty(_Frozen):
 
 
 class LogisticRegression(_Frozen):
-    """A phase that fits the head's output to frozen features; see :mod:`cxr.training.probe`.
-
-    The head must have no hidden layers and one sigmoid.
-    """
+    """A phase that fits a head of one sigmoid to frozen features; see :mod:`cxr.training.probe`."""
 
     data: Literal["clean", "perturbed"]
     trainable: Literal["head"]
@@ -222,16 +218,13 @@ class LogisticRegression(_Frozen):
 
 def _phase_tag(phase: Any) -> str:
     """Return the tag of a phase's type, so that pydantic reports errors of that type alone."""
-    regression = (
-        "logistic_regression" in phase
-        if isinstance(phase, dict)
-        else isinstance(phase, LogisticRegression)
-    )
-    return _REGRESSION if regression else _GRADIENT
+    keys = phase if isinstance(phase, dict) else getattr(phase, "model_fields_set", ())
+    return _TAGS["regression" if "logistic_regression" in keys else "gradient"]
 
 
 AnyPhase = Annotated[
-    Annotated[Phase, Tag(_GRADIENT)] | Annotated[LogisticRegression, Tag(_REGRESSION)],
+    Annotated[Phase, Tag(_TAGS["gradient"])]
+    | Annotated[LogisticRegression, Tag(_TAGS["regression"])],
     Discriminator(_phase_tag),
 ]
 
@@ -251,14 +244,13 @@ class System(_Frozen):
     @field_validator("phases")
     @classmethod
     def _fit_the_head(cls, phases: dict[str, Any], known: ValidationInfo) -> dict[str, Any]:
-        head, augmentation = known.data.get("head"), known.data.get("augmentation")
-        for name, phase in phases.items():
-            if isinstance(phase, LogisticRegression):
-                # A setting that is wrong itself is missing here.
-                if head is not None and (head.dense or head.output != "sigmoid"):
-                    raise PydanticCustomError("regression_head", "{phase}", {"phase": name})
-                if augmentation is not None and not augmentation.views:
-                    raise PydanticCustomError("regression_views", "{phase}", {"phase": name})
+        head = known.data.get("head")  # None if it is wrong itself
+        if head is not None and (head.dense or head.output != "sigmoid"):
+            for name, phase in phases.items():
+                if isinstance(phase, LogisticRegression):
+                    needs = "needs head.dense: [] and head.output: sigmoid"
+                    message = f"is a logistic regression, which {needs}"
+                    raise PydanticCustomError("own_words", message, {"key": name})
         return phases
 
 
@@ -317,7 +309,7 @@ class Params(_Frozen):
         """
         if name not in self.systems:
             message = f"no system {name!r} in params.yaml: there are {', '.join(self.systems)}"
-            raise InputError(message + _suggestion(name, self.systems))
+            raise InputError(message + mistakes.suggestion(name, self.systems))
         return self.systems[name]
 
 
@@ -346,45 +338,9 @@ def load(path: str | os.PathLike[str] = "params.yaml") -> Params:
     try:
         return Params.model_validate_json(text)
     except ValidationError as error:
-        problems = dict.fromkeys(_explain(problem) for problem in error.errors())
+        explain = partial(mistakes.explain, names=_field_names(), tags=_TAGS.values())
+        problems = dict.fromkeys(map(explain, error.errors()))
         raise InputError("; ".join(f"{path}: {problem}" for problem in problems)) from error
-
-
-def _explain(problem: Any) -> str:
-    """Return one of pydantic's errors as a sentence that begins with the dotted key."""
-    # Parts of the location that pydantic adds.
-    inserted = {*_TAGS.values(), _GRADIENT, _REGRESSION, "[key]"}
-    key = [str(part) for part in problem["loc"] if part not in inserted]
-    dotted = ".".join(key) or "the file"
-    match problem["type"]:
-        case "extra_forbidden" if problem["loc"][-2:-1] == (_REGRESSION,):
-            return (
-                f"{dotted} is unknown: a phase of logistic regression has only data, trainable and "
-                "logistic_regression"
-            )
-        case "regression_head":
-            return (
-                f"{dotted}.{problem['ctx']['phase']} is a logistic regression, which needs "
-                "head.dense: [] and head.output: sigmoid"
-            )
-        case "regression_views":
-            return (
-                f"{dotted}.{problem['ctx']['phase']} is a logistic regression, which needs images "
-                "that are the same in every step: augmentation: null, or views: 1 or more"
-            )
-        case "extra_forbidden":
-            return f"{dotted} is unknown{_suggestion(key[-1], _field_names())}"
-        case "missing":
-            return f"{dotted} is missing: give it a value"
-        case "string_pattern_mismatch":
-            return f"{dotted}: a name that is also a file or folder may contain only a-z, 0-9 and _"
-        case "value_error":
-            allowed = str(problem["ctx"]["error"])
-        case _:
-            allowed = problem["msg"][0].lower() + problem["msg"][1:]
-    given = repr(problem["input"])
-    given = given if len(given) <= MAX_SHOWN else f"{given[:MAX_SHOWN]}..."
-    return f"{dotted} is {given}: {allowed}"
 
 
 def _field_names() -> set[str]:
@@ -392,9 +348,3 @@ def _field_names() -> set[str]:
     schema = Params.model_json_schema()
     models = [schema, *schema["$defs"].values()]
     return {name for model in models for name in model["properties"]}
-
-
-def _suggestion(name: str, known: Any) -> str:
-    """Return ``: did you mean ...?`` with the names closest to ``name``, or an empty string."""
-    close = difflib.get_close_matches(name, sorted(known), n=2)
-    return f": did you mean {' or '.join(close)}?" if close else ""

@@ -90,11 +90,11 @@ class TestText:
         )
         ends = [line.split(" AUC, ")[1] for line in lines[start + 2 : start + 5]]
         assert ends == [
-            "beats the linear probe",
-            "does not beat the linear probe",
-            "is worse than the linear probe",
+            "beats it",
+            "does not beat it",
+            "is worse",
         ]
-        assert lines[start + 3] == "  vgg16_scratch: +0.000 AUC, does not beat the linear probe"
+        assert lines[start + 3] == "  vgg16_scratch: +0.000 AUC, does not beat it"
 
     def test_has_it_first(self, probed: list[Result], shared: Context) -> None:
         lines = terminal(probed, shared)
@@ -145,7 +145,7 @@ class TestPage:
         assert "imagenet; the yardstick</span>" in systems
         for name, words in zip(
             ("vgg16_transfer", "vgg16_scratch", "vgg16_gap_phases"),
-            ("beats the linear probe", "does not beat the", "is worse than the"),
+            ("beats it", "does not beat it", "is worse"),
             strict=True,
         ):
             found = compared(changed, shared).differences[name]

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from cxr import params
 from cxr.errors import InputError
 from cxr.models import head as heads
-from cxr.training import features, probe
+from cxr.training import feature_files, features, probe
 from tests.small import AUGMENTATION, head, phase, regression, system
 from tests.trained import IMAGES, INDEX, evaluated, train
 
@@ -239,11 +239,32 @@ class TestPhase:
             one.model.predict_on_batch(pixels), other.model.predict_on_batch(pixels)
         )
 
-    def test_fits_all_views_of_augmented_images(self):
+    def test_uses_images_without_augmentation(self):
+        one = train(system(class_weights=None, head=TAPS, phases=self.SYSTEM.phases))
+        assert one.history.equals(train(self.SYSTEM).history)
+
+    def test_fits_all_views(self):
         views = AUGMENTATION.model_copy(update={"views": 2})
-        trained = train(self.SYSTEM.model_copy(update={"augmentation": views}))
+        settings = self.SYSTEM.model_copy(update={"augmentation": views})
+        trained = train(settings)
         assert trained.record["phases"]["probe"]["frozen_features"]["views"] == 2
-        assert trained.history["val_loss"][0] != train(self.SYSTEM).history["val_loss"][0]
+        assert not trained.history.equals(train(self.SYSTEM).history)
+
+    @pytest.mark.parametrize("views", [0, 1])
+    def test_takes_its_features_from_the_stage_if_they_are_of_training_images(self, views):
+        """What is stored here is zeros, from which nothing can be learnt."""
+        rows = len(VAL) + views * len(TRAIN)
+        stored = feature_files.Features("head_pools", views, "float32", np.zeros((rows, 10)))
+        augmentation = None if views else AUGMENTATION
+        settings = self.SYSTEM.model_copy(update={"augmentation": augmentation})
+        trained = train(settings, held={"probe": stored})
+        learnt = trained.model.get_layer("head_output").get_weights()[0].any()
+        assert learnt == (views == 0)
+
+    def test_says_what_to_do_if_the_features_need_too_much_memory(self, monkeypatch):
+        monkeypatch.setattr(features, "LIMIT", 0)
+        with pytest.raises(InputError, match="phase probe: the frozen features take too much mem"):
+            train(self.SYSTEM)
 
     def test_fits_perturbed_images(self):
         phases = {"probe": regression(0.1, data="perturbed")}

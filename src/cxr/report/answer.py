@@ -16,11 +16,11 @@ WORDS = {
     "open": "undecided",
     "unknown": "undefined",
 }
-# The outcome of a comparison with the linear probe.
+# The outcome of a comparison with the linear probe, below a sentence that names it.
 AGAINST_PROBE = {
-    "better": "beats the linear probe",
-    "worse": "is worse than the linear probe",
-    "open": "does not beat the linear probe",  # nor the probe it: the interval includes 0
+    "better": "beats it",
+    "worse": "is worse",
+    "open": "does not beat it",  # nor is it worse: the interval includes 0
     "unknown": "undefined",
 }
 _HEADLINES = {

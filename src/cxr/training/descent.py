@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from cxr import augment, params
-from cxr.training import batches, callbacks, features, interrupt, losses
+from cxr.training import batches, callbacks, feature_files, features, interrupt, losses
 from cxr.training.display import Display
 from cxr.training.saver import Saver
 
@@ -15,7 +15,7 @@ from cxr.training.saver import Saver
 def run(
     model: keras.Model,
     data: features.Data,
-    frozen: features.Frozen | None,
+    stored: feature_files.Features | None,
     system: params.System,
     name: str,
     phase: params.Phase,
@@ -30,24 +30,25 @@ def run(
     Args:
         model: from :func:`cxr.models.network.with_head_output`, with the phase's layers frozen.
         data: images of the phase.
-        frozen: the part of the model that is trained, and its features; None where no layer is
-            frozen before the first trained one.
+        stored: what the features stage computed for the phase; None if it has nothing.
         system: augmentation, batch size and head.
         name: of the phase.
         phase: one of the system's.
-        inference_batch_size: images per batch of validation.
+        inference_batch_size: images per batch of validation and of frozen features.
         seed: ``seed`` of params.yaml.
         class_weights: by label; None for equal ones.
         recorder: gets the row of each epoch.
         saver: saves the progress, and restores that of a killed training.
 
     Returns:
-        The phase's own part of train.json: steps_per_epoch, epochs and best_epoch, the epoch of
-        its final weights, counted through all phases.
+        The phase's own part of train.json: frozen_features, steps_per_epoch, epochs, and
+        best_epoch, the epoch of its final weights, counted through all phases.
     """
+    frozen = features.of_phase(model, data, system.augmentation, stored, inference_batch_size)
     sides = _sides(model, data, frozen, system, phase, name, inference_batch_size, seed)
     best = _fit(sides, phase, name, system.head.output, class_weights, recorder, saver)
     return {
+        "frozen_features": frozen.record if frozen else None,
         "steps_per_epoch": sides.train_batches.steps,
         "epochs": len(recorder.rows) - saver.before,
         "best_epoch": best,

@@ -104,25 +104,19 @@ def train(
             name, f"{counts['trainable']:,}", f"{counts['total']:,}", phase.data, _amount(phase),
         )  # fmt: skip
         data, whole = clean if phase.data == "clean" else perturbed, network.with_head_output(model)
-        frozen = features.of_phase(
-            whole, data, system.augmentation, (held or {}).get(name), inference_batch_size
-        )
+        stored = (held or {}).get(name)
+        record: dict[str, Any] = {"trainable_layers": layers, "parameters": counts}
         if isinstance(phase, params.LogisticRegression):
-            record = probe.run(
-                frozen, data, patients, phase, name, system.class_weights == "balanced",
-                inference_batch_size, recorder, saver,
-            )  # fmt: skip
+            saver.start_phase(name, epochs=1, steps=1, counting=[])
+            record |= probe.run(
+                whole, data, stored, patients, system, name, phase, inference_batch_size, recorder
+            )
         else:
-            record = descent.run(
-                whole, data, frozen, system, name, phase, inference_batch_size, seed,
+            record |= descent.run(
+                whole, data, stored, system, name, phase, inference_batch_size, seed,
                 class_weights, recorder, saver,
             )  # fmt: skip
-        shared = {
-            "trainable_layers": layers,
-            "parameters": counts,
-            "frozen_features": frozen.record if frozen else None,
-        }
-        saver.finish_phase(shared | record)
+        saver.finish_phase(record)
     progress = saver.progress
 
     settings = system.model_dump(mode="json")

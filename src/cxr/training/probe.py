@@ -12,9 +12,7 @@ from cxr import params
 from cxr.errors import InputError
 from cxr.labels import CLASSES
 from cxr.models import head
-from cxr.training import batches, callbacks, losses
-from cxr.training.features import Data, Frozen
-from cxr.training.saver import Saver
+from cxr.training import batches, callbacks, feature_files, features, losses
 
 log = logging.getLogger(__name__)
 ITERATIONS = 2000  # at most; L-BFGS needs 20 to 300 at the strengths of params.yaml
@@ -38,46 +36,56 @@ class Fitted:
 
 
 def run(
-    frozen: Frozen | None,
-    data: Data,
+    model: keras.Model,
+    data: features.Data,
+    stored: feature_files.Features | None,
     patients: np.ndarray,
-    phase: params.LogisticRegression,
+    system: params.System,
     name: str,
-    balanced: bool,
+    phase: params.LogisticRegression,
     batch_size: int,
     recorder: callbacks.Recorder,
-    saver: Saver,
 ) -> dict[str, Any]:
-    """Train a phase of logistic regression, which counts as one epoch.
+    """Run a phase of logistic regression and add its row to the history.
+
+    Without views, the images are used as they are, also in a system with augmentation.
 
     Args:
-        frozen: the head's output layer and its features.
+        model: from :func:`cxr.models.network.with_head_output`, with its layers frozen.
         data: images of the phase.
-        patients: of each image [n].
-        phase: one of the system's.
+        stored: what the features stage computed for the phase; None if it has nothing.
+        patients: [n], the patient of each image.
+        system: from :func:`cxr.models.freezing.resolve`.
         name: of the phase.
-        balanced: whether both classes weigh the same.
-        batch_size: images per batch, for the metrics.
-        recorder: gets the row of the epoch.
-        saver: knows which phase the progress belongs to.
+        phase: one of the system's.
+        batch_size: images per batch of features and metrics.
+        recorder: collects the history.
 
     Returns:
-        The phase's own part of train.json: epochs, best_epoch, the chosen strength, and the
-        validation loss of each.
+        The phase's own part of the record.
 
     Raises:
-        InputError: the features of the training images take too much memory, or have one class.
+        InputError: the features take too much memory, or the training images have only one class.
     """
+    augmentation = system.augmentation
+    if data.maps is None:
+        augmentation, stored = None, stored if stored and stored.views else None
+    frozen = features.of_phase(model, data, augmentation, stored, batch_size)
     if frozen is None or not frozen.data.views:
-        message = f"phase {name}: the frozen features take too much memory: use fewer layers"
+        message = (
+            f"phase {name}: the frozen features take too much memory: name fewer layers, or a "
+            "smaller image_size"
+        )
         raise InputError(message)
-    saver.start_phase(name, epochs=1, steps=1, counting=[])
     recorder.phase = name
     recorder.begin()
-    groups = {"train": patients[data.train], "val": patients[data.val]}
-    fitted = fit(frozen.rest, frozen.data, groups, phase.logistic_regression, balanced, batch_size)
+    fitted = fit(
+        frozen.rest, frozen.data, {"train": patients[data.train], "val": patients[data.val]},
+        phase.logistic_regression, system.class_weights == "balanced", batch_size,
+    )  # fmt: skip
     recorder.add(fitted.metrics, rate=float("nan"))
     return {
+        "frozen_features": frozen.record,
         "epochs": 1,
         "best_epoch": len(recorder.rows),
         "strength": fitted.strength,
@@ -87,7 +95,7 @@ def run(
 
 def fit(
     rest: keras.Model,
-    data: Data,
+    data: features.Data,
     patients: Mapping[str, np.ndarray],
     settings: params.Penalty,
     balanced: bool,
@@ -148,8 +156,9 @@ def fit(
         loss = float(log_loss(val, probabilities, sample_weight=val_weights, labels=[0, 1]))
         log.info("strength %g: validation loss %.4f", strength, loss)
         val_losses[strength] = loss
-    # The first, and strongest, of those that tie.
-    chosen = min(val_losses, key=val_losses.__getitem__)
+    chosen = min(
+        val_losses, key=val_losses.__getitem__
+    )  # the first, and strongest, of those that tie
     best = models[chosen]
 
     kernel = best.coef_[0] / scale
@@ -180,7 +189,7 @@ def patient_weights(patients: np.ndarray, labels: np.ndarray, balanced: bool) ->
 
 
 def _metrics(
-    rest: keras.Model, data: Data, splits: Mapping[str, np.ndarray], batch_size: int
+    rest: keras.Model, data: features.Data, splits: Mapping[str, np.ndarray], batch_size: int
 ) -> dict[str, float]:
     """Return the loss and metrics of a model on rows of the data, by their prefix."""
     rest.compile(loss=losses.loss("sigmoid"), metrics=losses.metrics("sigmoid"))
