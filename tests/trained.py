@@ -39,7 +39,17 @@ def train(
     held: Mapping[str, feature_files.Features] | None = None,
 ) -> fit.Trained:
     return fit.train(
-        settings, images, INDEX, initial, policy, PERTURBATION, 64, seed, on_epoch, kept, held
+        settings,
+        images,
+        INDEX,
+        initial,
+        policy,
+        PERTURBATION,
+        64,
+        seed,
+        on_epoch,
+        kept,
+        held or {},
     )
 
 

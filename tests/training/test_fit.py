@@ -249,7 +249,17 @@ class TestRefused:
         images, index = xrays({"train": counts, "val": (1, 1)})
         with pytest.raises(InputError, match=f"no {missing} image to train on"):
             fit.train(
-                system(), images, index, None, "float32", PERTURBATION, 64, 0, lambda *_: None, None
+                system(),
+                images,
+                index,
+                None,
+                "float32",
+                PERTURBATION,
+                64,
+                0,
+                lambda *_: None,
+                None,
+                {},
             )
 
     def test_images_of_another_size(self):

@@ -91,7 +91,7 @@ def test_each_phase_changes_only_what_it_trains_and_loading_restores_it(name, tm
     initial = pretrained(system)
     images, index = xrays({"train": (1, 3), "val": (1, 1)}, system.image_size)
     trained = fit.train(
-        system, images, index, initial, "float32", PERTURBATION, 64, 0, lambda *_: None, None
+        system, images, index, initial, "float32", PERTURBATION, 64, 0, lambda *_: None, None, {}
     )
     keras.utils.set_random_seed(seeding.derive(0, "keras"))  # as train does it
     after = [network.build(system, initial).get_weights(), *trained.weights.values()]

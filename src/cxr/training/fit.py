@@ -58,7 +58,7 @@ def train(
     seed: int,
     on_epoch: callbacks.OnEpoch,
     checkpoint: Checkpoint | None,
-    held: Mapping[str, feature_files.Features] | None = None,
+    held: Mapping[str, feature_files.Features],
 ) -> Trained:
     """Train a system through all of its phases.
 
@@ -73,7 +73,7 @@ def train(
         seed: ``seed`` of params.yaml.
         on_epoch: called after each epoch with its number, from 1, and its metrics.
         checkpoint: keeps the progress, and has that of a killed training; None to keep none.
-        held: the frozen features of some phases, from the features stage.
+        held: the frozen features of some phases, by name, from the features stage.
 
     Raises:
         Stopped: by SIGTERM or Ctrl-C, after the progress has been saved.
@@ -104,7 +104,7 @@ def train(
             name, f"{counts['trainable']:,}", f"{counts['total']:,}", phase.data, _amount(phase),
         )  # fmt: skip
         data, whole = clean if phase.data == "clean" else perturbed, network.with_head_output(model)
-        stored = (held or {}).get(name)
+        stored = held.get(name)
         record: dict[str, Any] = {"trainable_layers": layers, "parameters": counts}
         if isinstance(phase, params.LogisticRegression):
             saver.start_phase(name, epochs=1, steps=1, counting=[])
