@@ -128,10 +128,19 @@ class TestReruns:
         assert run["metrics.test/auc"] == pytest.approx(metrics["test"]["auc"])
         clone.call("dvc", "exp", "apply", "first")
 
+    def test_another_learning_rate_computes_no_frozen_features_again(self, clone):
+        phase, seen = "systems.cnn.phases.clean", []
+        for rate in (0.01, 0.02):
+            settings = ("-S", f"{phase}.trainable=head", "-S", f"{phase}.learning_rate={rate}")
+            targets = ("--single-item", "features@cnn", "train@cnn")
+            seen.append(clone.stages("exp", "run", "--temp", *settings, *targets))
+        assert seen == [{"features@cnn", "train@cnn"}, {"train@cnn"}]
+
     def test_temporary_experiment_reruns_one_system_and_logs_to_the_root(self, clone, three):
         ran, before = three
         # The source's path is a parameter of the download, whose zip is the same.
-        assert ran - {"download"} == {"train@vgg16_transfer", "evaluate@vgg16_transfer", "compare"}
+        of_system = {f"{stage}@vgg16_transfer" for stage in ("features", "train", "evaluate")}
+        assert ran - {"download"} == of_system | {"compare"}
         assert clone.call("git", "status", "--porcelain") == before
         runs = clone.runs()
         three = runs[(runs["tags.dvc.experiment"] == "three") & (runs["tags.stage"] == "train")]
