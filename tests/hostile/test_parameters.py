@@ -16,7 +16,7 @@ from tests.hostile import tried
 from tests.paths import ROOT
 
 PARAMS = (ROOT / "params.yaml").read_text(encoding="utf-8")
-SHORT = PARAMS[: PARAMS.index("\n  vgg16_scratch:")]  # one system, which is faster to read
+SHORT = PARAMS[: PARAMS.index("\n  vgg16_scratch:")]  # two systems, which are faster to read
 DESCRIPTOR = (ROOT / "sources" / "kermany.yaml").read_text(encoding="utf-8")
 READERS: dict[str, Callable[[Path], object]] = {
     "params": params.load,
@@ -179,7 +179,7 @@ class TestValues:
             ("seed: 0", "seed: 1e400", "seed is "),
             ("threshold: 0.5", "threshold: .nan", "evaluate.threshold is "),
             ("learning_rate: 0.0001", "learning_rate: .inf", "learning_rate is "),
-            ("image_size: 224", "image_size: 999999999999999999999", "image_size is "),
+            ("224\n    batch_size: 62", f"{10**21}\n    batch_size: 62", "image_size is "),
             ("freeze_blocks: 4", f"freeze_blocks: [{'4, ' * 5000}]", "freeze_blocks is .*, ..."),
             ("vgg16_transfer:", '"../../etc":', "a name that is also a file or folder"),
             ("vgg16_transfer:", '"vgg16\\n":', "a name that is also a file or folder"),
