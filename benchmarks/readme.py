@@ -38,8 +38,8 @@ def _section(name: str) -> str:
     path = measure.RESULTS / f"{name}.json"
     if not path.is_file():
         command = re.search(r"^    (.+ -m benchmarks\..+)$", docstring, flags=re.MULTILINE)
-        title = name.capitalize()
-        parts = [about, f"Not measured. The command is\n\n```\n{command[1]}\n```"]
+        title = f"{name}: not measured"
+        parts = [about, f"The command is\n\n```\n{command[1]}\n```"]
     else:
         result = files.read_json(path)
         title = result["title"]
