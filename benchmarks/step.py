@@ -56,17 +56,20 @@ class Way:
     steps_per_execution: int = 1
     keras_callbacks: bool = False
     constant: bool = False
+    augmented: bool = True
 
 
 AS_TRAINED = Way()
-CONSTANT = Way("one constant batch", constant=True)
-XLA = Way("one constant batch, XLA", constant=True, jit_compile=True)
+RESIDENT = Way("one constant batch", constant=True)
+CONSTANT = Way("one constant batch, not augmented", constant=True, augmented=False)
+XLA = Way(f"{CONSTANT.name}, XLA", constant=True, augmented=False, jit_compile=True)
 BFLOAT16 = Way("mixed_bfloat16", policy="mixed_bfloat16")
 READ = Way("Keras's callbacks and progress bar", keras_callbacks=True)
-SEVERAL = Way("16 steps per execution", steps_per_execution=16)
+SEVERAL = Way("4 steps per execution", steps_per_execution=4)
 CASES = {
     Case("mobilenet_v2", "finetune", 4): (AS_TRAINED, READ, SEVERAL, BFLOAT16, CONSTANT, XLA),
     Case("vgg16_transfer", "train", 2): (AS_TRAINED, BFLOAT16, CONSTANT, XLA),
+    Case("vgg16_gap", "features", 100): (AS_TRAINED, READ, SEVERAL, CONSTANT, XLA),
     Case("vgg16_gap", "finetune", 8): (AS_TRAINED, READ, SEVERAL, CONSTANT, XLA),
     Case("cnn", "clean", 8): (AS_TRAINED, READ, SEVERAL, CONSTANT, XLA),
 }
@@ -135,7 +138,7 @@ def fitting(
     else:
         inputs = draws.random((count, *shape), "float32")
     labels = np.arange(count) % 2
-    augmentation = None if way.constant else system.augmentation
+    augmentation = system.augmentation if way.augmented else None
     shuffled = batches.Shuffled(
         inputs, labels, np.arange(count), system.batch_size, None, augmentation, None, 0, case.phase
     )
@@ -221,7 +224,7 @@ def openvino_of(system: params.System, precision: str) -> Callable[[], object]:
     model = network.build(system)
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         path = Path(folder) / "model.xml"
-        model.export(path, format="openvino", verbose=False)
+        model.export(str(path), format="openvino", verbose=False)
         compiled = openvino.Core().compile_model(
             path, "CPU", {"INFERENCE_PRECISION_HINT": precision}
         )

@@ -1,6 +1,5 @@
 """What a training shows: one line per epoch, and a bar only in a terminal."""
 
-import functools
 import io
 import logging
 import re
@@ -23,8 +22,12 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def output(request, monkeypatch) -> io.StringIO:
     """What the bar is written to, at every step instead of ten times a second."""
-    stream = request.param()
-    always = functools.partial(tqdm, file=stream, mininterval=0, miniters=1)
+    stream, bars = request.param(), []  # a bar that nothing refers to would go away by itself
+
+    def always(**more):
+        bars.append(tqdm(file=stream, mininterval=0, miniters=1, **more))
+        return bars[-1]
+
     monkeypatch.setattr(display, "tqdm", always)
     return stream
 
