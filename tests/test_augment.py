@@ -150,7 +150,7 @@ def test_draws_fill_their_ranges_and_stay_in_them():
 
 def test_ranges_of_zero_draw_the_identity():
     still = params.Augmentation(
-        rotation=0, width_shift=0, height_shift=0, shear=0, zoom=0, horizontal_flip=False
+        rotation=0, width_shift=0, height_shift=0, shear=0, zoom=0, horizontal_flip=False, views=0
     )
     draws = augment.draw(still, (32, 32), 9, 0, "train", 0, 0)
     np.testing.assert_array_equal(draws, np.repeat(row(), 9, axis=0))

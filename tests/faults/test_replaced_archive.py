@@ -63,11 +63,11 @@ def during(monkeypatch: pytest.MonkeyPatch, change, new: Path) -> None:
     """Change the archive when the stage has decoded its tenth image."""
     whole, calls = image.decode, []
 
-    def decode(data: bytes):
+    def decode(*given):
         calls.append(1)
         if len(calls) == 10:
             change(new)
-        return whole(data)
+        return whole(*given)
 
     monkeypatch.setattr(image, "decode", decode)
 
