@@ -62,7 +62,7 @@ format: setup ## format the code
 	ruff format
 	ruff check --fix
 
-# Real images and weights: make bench BENCH_ARCHIVE=kermany-224.zip BENCH_WEIGHTS=folder. A soak takes an hour,
+# Real images and weights: make bench BENCH_ARCHIVE=kermany-224.zip BENCH_WEIGHTS=folder. A soak takes long,
 # and parses its own arguments.
 BENCHMARKS ?= $(basename $(notdir $(shell grep -l 'measure.parser(__doc__)' benchmarks/*.py)))
 

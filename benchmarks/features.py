@@ -57,9 +57,11 @@ class Clone:
         for name in list(self.chosen["phases"]):
             if name not in (PHASE, "probe"):
                 del self.chosen["phases"][name]
+        if arguments.archive is None:
+            number = phantoms(arguments)
+            counts = {"NORMAL": number * 3 // 40, "PNEUMONIA": number * 6 // 40}
+            self.settings["split"] |= {"val": counts, "test": dict(counts)}
         if arguments.toy:
-            counts = {"NORMAL": 3, "PNEUMONIA": 6}
-            self.settings["split"] |= {"val": counts, "test": counts}
             self.chosen |= {"image_size": 32, "batch_size": 4}
         self.pipeline()
         project.run(folder, "git", "init", "--quiet")
@@ -118,13 +120,19 @@ class Clone:
         return float(np.median(files.read_json(path)["training"]["seconds_per_epoch"]))
 
 
+def phantoms(arguments: argparse.Namespace) -> int:
+    """Return how many phantoms there are where no archive is given."""
+    return 40 if arguments.toy else 300
+
+
 def archive(folder: Path, arguments: argparse.Namespace) -> Path:
     """Return the archive of the command line, or one of phantoms."""
     if arguments.archive:
         return arguments.archive.resolve()
     path = folder.parent / "phantoms.zip"
     if not path.is_file():
-        phantom.write_archive(path, 1, *((40, (32, 64)) if arguments.toy else ()))
+        sides = {"size_range": (32, 64)} if arguments.toy else {}
+        phantom.write_archive(path, 1, phantoms(arguments), **sides)
     return path
 
 
@@ -138,8 +146,8 @@ def cached(clone: Clone, images: str, augmentation: Any) -> dict[str, Any]:
     """
     cold = clone.train(augmentation, clone.epochs)
     auc = f"{clone.auc():.4f}"
-    found = {"system": clone.system, "training images": images, "cold, s": cold}
-    return found | {"another learning rate, s": clone.again(), "AUC": auc}
+    found = {"system": clone.system, "training images": images, "AUC": auc, "cold, s": cold}
+    return found | {"another learning rate, s": clone.again()}
 
 
 def uncached(clone: Clone, augmentation: Any, once: Any, epochs: int) -> dict[str, Any]:
