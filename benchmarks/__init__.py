@@ -9,10 +9,12 @@ the pairs. Other processes and other processors change figures, so compare those
 No figure is from a GPU: nobody has run ``gpu`` on one yet.
 """
 
-import os
 import sys
 from pathlib import Path
 
 # Like the stages, a benchmark imports the library of this repository.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on instruction sets
+
+from cxr import quiet
+
+quiet.tensorflow()

@@ -22,7 +22,7 @@ from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
 from benchmarks import feeding, measure, step
 from cxr import augment, params
-from cxr.training import batches, callbacks, device, fit
+from cxr.training import batches, callbacks, descent, device
 from tools import phantom
 
 CASE = step.Case("vgg16_transfer", "train", 1)
@@ -63,7 +63,7 @@ def image_data_generator(folder: Path, ranges: params.Augmentation, batch: int, 
 def fitting(model: keras.Model, system: params.System, data: Any) -> tuple[Any, step.Clock]:
     """Return what fits an epoch on some batches, and the clock that times it."""
     model = keras.Model(model.input, model.output)  # with functions of its own to train
-    fit.compile_model(model, system.phases[CASE.phase].learning_rate, system.head.output)
+    descent.compile_model(model, system.phases[CASE.phase].learning_rate, system.head.output)
     model.optimizer.build(model.trainable_variables)
     clock = step.Clock()
 
