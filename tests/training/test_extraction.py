@@ -5,12 +5,13 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 from cxr import files, params
 from cxr.models import network
 from cxr.training import extraction, feature_files, features
-from tests.small import AUGMENTATION, PERTURBATION, phase, weights_of
+from tests.small import AUGMENTATION, PERTURBATION, head, phase, weights_of
 from tests.trained import IMAGES, INDEX, plain, train, val_loss
 from tests.training.test_device import CPU
 from tests.training.test_device import settings as training
@@ -126,6 +127,23 @@ class TestExtract:
         model = network.build(settings)
         model.set_weights(trained.weights["c"])
         assert trained.history["val_loss"].iloc[-1] == pytest.approx(val_loss(model), rel=1e-3)
+
+    def test_are_not_used_where_another_head_makes_an_earlier_phase_train_their_layers(
+        self, tmp_path, caplog
+    ):
+        """``last`` counts the head's hidden layers, on which the features stage does not depend."""
+        dense = params.Dense(units=4, batch_norm=False, dropout=0)
+        phases = {"last": phase(params.Last(last=3), rate=0.1), "head": phase("head")}
+        held = feature_files.opened(
+            extract(tmp_path, two_phases(phases=phases, head=head(dense, dense, dense)))
+        )
+        assert list(held) == ["head"]
+        settings = two_phases(phases=phases)
+        caplog.set_level(logging.INFO)
+        trained = train(settings, initial=initial(settings), held=held)
+        assert any("layer head_pool do not fit" in message for message in caplog.messages)
+        without = train(settings, initial=initial(settings))
+        pd.testing.assert_frame_equal(trained.history, without.history, rtol=1e-3)
 
     def test_where_they_take_too_much_room_only_those_of_validation_are_kept(
         self, tmp_path, monkeypatch, caplog

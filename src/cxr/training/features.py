@@ -9,7 +9,7 @@ training does it when the phase begins.
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,6 +134,30 @@ def cut(model: keras.Model, system: params.System) -> dict[str, str]:
     return found
 
 
+def fitting(
+    held: Mapping[str, Features], model: keras.Model, system: params.System
+) -> dict[str, Features]:
+    """Return the stored features of the phases whose frozen layers end at the stored layer.
+
+    The features stage does not depend on the head's hidden layers, so that other ones do not run
+    the backbone again. But ``trainable: last`` counts them: with fewer of them it trains layers of
+    the backbone that were frozen before, perhaps in an earlier phase.
+
+    Args:
+        held: by phase, what the features stage computed.
+        model: from :func:`cxr.models.network.build`; its ``trainable`` changes.
+        system: from :func:`cxr.models.freezing.resolve`.
+    """
+    layers = cut(model, system)
+    found = {name: stored for name, stored in held.items() if stored.layer == layers.get(name)}
+    for name in sorted(held.keys() - found.keys()):
+        log.info(
+            "phase %s: the stored features of layer %s do not fit its frozen layers and are not "
+            "used", name, held[name].layer,
+        )  # fmt: skip
+    return found
+
+
 def last_layer(extractor: keras.Model) -> str:
     """Return the name of the layer whose output a feature extractor returns."""
     return str(extractor.layers[-1].name)
@@ -194,7 +218,8 @@ def of_phase(
         model: from :func:`cxr.models.network.with_head_output`, with its layers frozen.
         data: images of the phase.
         augmentation: of the training images.
-        held: what the features stage computed for the phase; None if it has nothing.
+        held: what the features stage computed for the phase, from :func:`fitting`; None if it has
+            nothing.
         batch_size: images per batch.
 
     Returns:
@@ -205,7 +230,7 @@ def of_phase(
         return None
     extractor, rest = parts
     layer = last_layer(extractor)
-    if held is None or held.layer != layer:
+    if held is None:
         held = _in_memory(extractor, layer, data, augmentation, batch_size)
     passing = once(data, augmentation, math.inf if held.views else 0)
     if len(held.array) != len(passing.rows):
@@ -213,9 +238,8 @@ def of_phase(
         raise ValueError(message)
     train = np.arange(len(data.train) if held.views else 0)
     val = np.arange(len(passing.rows) - len(data.val), len(passing.rows))
-    computed = Data(
-        held.array, data.labels[passing.rows], train, val, None, views=held.views
-    )  # fmt: skip
+    labels = data.labels[passing.rows]
+    computed = Data(held.array, labels, train, val, None, views=held.views)
     return Frozen(rest, computed, {"layer": layer, "views": held.views, "policy": held.policy})
 
 

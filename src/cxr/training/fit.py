@@ -84,6 +84,7 @@ def train(
     keras.utils.set_random_seed(seeding.derive(seed, "keras"))
     model = network.build(system, initial, policy)
     architecture = network.architecture(model)
+    held = features.fitting(held, model, system)
     clean = features.of_images(system, images, index, None, seed)
     class_weights = _class_weights(clean.labels[clean.train]) if system.class_weights else None
     perturbed = clean
@@ -103,8 +104,8 @@ def train(
             "phase %s: training %s of %s parameters on %s images, %s",
             name, f"{counts['trainable']:,}", f"{counts['total']:,}", phase.data, _amount(phase),
         )  # fmt: skip
-        data, whole = clean if phase.data == "clean" else perturbed, network.with_head_output(model)
-        stored = held.get(name)
+        data = clean if phase.data == "clean" else perturbed
+        whole, stored = network.with_head_output(model), held.get(name)
         record: dict[str, Any] = {"trainable_layers": layers, "parameters": counts}
         if isinstance(phase, params.LogisticRegression):
             saver.start_phase(name, epochs=1, steps=1, counting=[])
