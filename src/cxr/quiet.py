@@ -12,9 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import util
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
@@ -30,37 +28,29 @@ def tensorflow() -> None:
     user's own TF_CPP_MIN_LOG_LEVEL is respected: 0 shows everything.
     """
     level = os.environ.setdefault(LEVEL, "2" if any(p.exists() for p in DRIVERS) else "3")
-    if level in ("2", "3") and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    if level in ("2", "3") and _Finder not in sys.meta_path:
+        sys.meta_path.insert(0, _Finder)
 
 
-class _Finder(MetaPathFinder):
-    """Finds TensorFlow as Python does, once, and gives it a loader that is quiet."""
+class _Finder(PathFinder):
+    """Finds TensorFlow as Python does, and gives it a loader that is quiet."""
 
+    @classmethod
     def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+        cls, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != "tensorflow":
-            return None
-        sys.meta_path.remove(self)
-        spec = util.find_spec(name)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)
+        spec = super().find_spec(fullname, path, target) if fullname == "tensorflow" else None
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(spec.loader.name, spec.loader.path)
         return spec
 
 
-class _Loader(Loader):
+class _Loader(SourceFileLoader):
     """Loads a module with stderr redirected."""
-
-    def __init__(self, loader: Loader) -> None:
-        self.loader = loader
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
         with _redirected():
-            self.loader.exec_module(module)
+            super().exec_module(module)
 
 
 @contextmanager
