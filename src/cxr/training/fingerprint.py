@@ -1,4 +1,4 @@
-"""The fingerprint of a training: everything that determines its result."""
+"""The fingerprint of a training or of frozen features: everything that determines the result."""
 
 import sys
 from collections.abc import Mapping
@@ -8,14 +8,15 @@ import keras
 
 from cxr import files, machine
 
-# No result depends on them: cxr.params is only a schema, and its values are parameters.
-NOT_CODE = ("cxr.tracking", "cxr.params", "cxr.cli")
+# No result depends on them: cxr.params is only a schema, whose values are parameters, and
+# cxr.mistakes has its messages.
+NOT_CODE = ("cxr.tracking", "cxr.params", "cxr.mistakes", "cxr.quiet", "cxr.cli")
 
 
 def fingerprint(
     parameters: Mapping[str, Any], inputs: Mapping[str, str], policy: str
 ) -> dict[str, Any]:
-    """Return everything that determines the result of a training.
+    """Return everything that determines the result of a training, or frozen features.
 
     Args:
         parameters: those that the stage uses, nested.

@@ -3,9 +3,9 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import keras
+import numpy as np
 
 from cxr import params
 from cxr.training import device
@@ -27,12 +27,12 @@ def candidates(settings: params.Training, hardware: device.Device) -> list[str]:
     return [device.policy(settings, hardware)]
 
 
-def fastest(extractors: Mapping[str, Callable[[], keras.Model]], inputs: Any) -> keras.Model:
+def fastest(extractors: Mapping[str, Callable[[], keras.Model]], inputs: np.ndarray) -> keras.Model:
     """Return the extractor to use: the first, or one that is :data:`WORTH` times as fast.
 
     Args:
         extractors: by policy, what builds it.
-        inputs: a batch.
+        inputs: a batch of images, uint8 [batch, size, size, 1].
     """
     built = {policy: build() for policy, build in extractors.items()}
     if len(built) == 1:
@@ -47,7 +47,6 @@ def fastest(extractors: Mapping[str, Callable[[], keras.Model]], inputs: Any) ->
             seconds[policy] = min(seconds[policy], time.perf_counter() - begun)
     default, best = next(iter(built)), min(seconds, key=seconds.__getitem__)
     chosen = best if seconds[default] >= WORTH * seconds[best] else default
-    images = len(inputs[0] if isinstance(inputs, tuple) else inputs)
-    speeds = ", ".join(f"{policy} {images / took:.1f}" for policy, took in seconds.items())
+    speeds = ", ".join(f"{policy} {len(inputs) / took:.1f}" for policy, took in seconds.items())
     log.info("frozen features in %s; measured images/s: %s", chosen, speeds)
     return built[chosen]

@@ -156,9 +156,7 @@ def fit(
         loss = float(log_loss(val, probabilities, sample_weight=val_weights, labels=[0, 1]))
         log.info("strength %g: validation loss %.4f", strength, loss)
         val_losses[strength] = loss
-    chosen = min(
-        val_losses, key=val_losses.__getitem__
-    )  # the first, and strongest, of those that tie
+    chosen = min(val_losses, key=val_losses.__getitem__)  # of those that tie the strongest
     best = models[chosen]
 
     kernel = best.coef_[0] / scale
