@@ -93,6 +93,18 @@ class TestOpened:
         with pytest.raises(InputError, match="run `dvc repro -f features@tiny`"):
             feature_files.opened(frozen)
 
+    @pytest.mark.parametrize(
+        "record",
+        [{}, {"files": [], "phases": {}}, {"files": {"pool.clean.npy": {}}, "phases": {}},
+         {"files": {}, "phases": {"train": "pool.clean.npy"}}],
+        ids=str,
+    )  # fmt: skip
+    def test_refuses_a_record_of_another_version(self, tmp_path, record):
+        frozen, _ = written(tmp_path)
+        files.write_json(frozen / feature_files.NAME, record)
+        with pytest.raises(InputError, match=r"another version.*`dvc repro -f features@tiny`"):
+            feature_files.opened(frozen)
+
     def test_is_empty_where_nothing_is_frozen(self, tmp_path):
         feature_files.write_record(tmp_path, {}, {})
         assert feature_files.opened(tmp_path) == {}

@@ -18,6 +18,7 @@ from cxr.errors import InputError
 
 FOLDER = "frozen"  # in features/<system>; training depends on it as a whole
 NAME = "features.json"
+OTHER_VERSION = (KeyError, TypeError, AttributeError)  # what reading its features.json may raise
 CHUNK = 2**26  # bytes that are copied at once
 
 
@@ -114,23 +115,33 @@ def opened(folder: Path) -> dict[str, Features]:
         folder: ``features/<system>/frozen``.
 
     Raises:
-        InputError: a file is missing, or is not what ``features.json`` describes.
+        InputError: a file is missing, is not what ``features.json`` describes, or was written by
+            another version of this project.
     """
     if not (folder / NAME).is_file():
         message = f"{folder / NAME} is missing: run `dvc repro features@{folder.parent.name}`"
         raise InputError(message)
     record = files.read_json(folder / NAME)
-    arrays = {name: _open(folder / name, about) for name, about in record["files"].items()}
-    return {
-        phase: Features(
-            record["files"][name]["layer"], record["files"][name]["views"],
-            record["files"][name]["policy"], arrays[name],
+    try:
+        arrays = {name: _open(folder / name, about) for name, about in record["files"].items()}
+        return {
+            phase: Features(
+                record["files"][name]["layer"], record["files"][name]["views"],
+                record["files"][name]["policy"], arrays[name],
+            )
+            for phase, name in record["phases"].items()
+        }  # fmt: skip
+    except OTHER_VERSION as error:
+        message = (
+            f"{folder / NAME} was written by another version of this project: run "
+            f"`dvc repro -f features@{folder.parent.name}`"
         )
-        for phase, name in record["phases"].items()
-    }  # fmt: skip
+        raise InputError(message) from error
 
 
-def copy_equal(target: Path, fingerprints: Iterable[str], roots: Iterable[Path]) -> Any:
+def copy_equal(
+    target: Path, fingerprints: Iterable[str], roots: Iterable[Path]
+) -> dict[str, Any] | None:
     """Copy a file with one of these fingerprints from another system, if there is one.
 
     Args:
@@ -151,7 +162,7 @@ def copy_equal(target: Path, fingerprints: Iterable[str], roots: Iterable[Path])
                         path.with_name(name), target, about
                     ):
                         return about
-            except (InputError, KeyError, TypeError):  # being written, or of another version
+            except (InputError, *OTHER_VERSION):  # InputError: it is being written
                 continue
     return None
 
