@@ -104,12 +104,14 @@ def test_frozen_features_are_computed_for_the_systems_that_are_trained():
 
 def test_frozen_features_depend_on_every_phase():
     systems = params.load(ROOT / "params.yaml").systems
+    entries = " ".join(body("features")["params"])
+    named, same = (
+        set(re.findall(rf"systems\.\$\{{key\}}\.phases\.\$\{{item\.(\w+)\}}\.{key}\b", entries))
+        for key in ("data", "trainable")
+    )
+    assert named == same
     for name, line in PIPELINE["features"]["foreach"].items():
-        assert {line["first"], line["last"]} == set(systems[name].phases), name
-    for end in ("first", "last"):
-        for key in ("data", "trainable"):
-            entry = f"systems.${{key}}.phases.${{item.{end}}}.{key}"
-            assert entry in body("features")["params"]
+        assert {line[place] for place in named} == set(systems[name].phases), name
 
 
 def test_every_system_has_its_image_size_cached():

@@ -102,7 +102,7 @@ class TestIntervals:
     def test_the_test_set_is_above_and_the_perturbed_one_below(
         self, tested: list[figures.Tested]
     ) -> None:
-        (axes,) = figures.intervals(tested, {"vgg16_scratch": 0.5}).axes
+        (axes,) = figures.intervals(tested, {"vgg16_scratch": 0.5}, None).axes
         drawn = [line for line in axes.lines if len(line.get_xdata())]  # without the legend's
         points = {tuple(line.get_xdata()): line.get_ydata()[0] for line in drawn}
         for place, system in enumerate(tested):
@@ -114,11 +114,11 @@ class TestIntervals:
             assert axes.get_xlim()[0] < ends[0]
 
     def test_chance_level_is_shown_where_it_is_in_range(self, tested: list[figures.Tested]) -> None:
-        drawing = style.svg(figures.intervals(tested, {"vgg16_scratch": 0.4}), "auc", "")
+        drawing = style.svg(figures.intervals(tested, {"vgg16_scratch": 0.4}, None), "auc", "")
         assert "chance level" in drawing
 
     def test_one_class(self, one_class: figures.Tested) -> None:
-        assert "no AUC" in style.svg(figures.intervals([one_class], {}), "auc", "")
+        assert "no AUC" in style.svg(figures.intervals([one_class], {}, None), "auc", "")
 
 
 class TestLearning:

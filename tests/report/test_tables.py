@@ -25,7 +25,7 @@ class TestComparison:
     def test_a_row_has_the_network_and_the_test_metrics(
         self, project: Project, results: list[Result]
     ) -> None:
-        row = comparison(results).iloc[0]
+        row = comparison(results, None).iloc[0]
         test = files.read_json(project.root / "evaluations/vgg16_transfer/metrics.json")["test"]
         assert (row["system"], row["backbone"]) == ("vgg16_transfer", "vgg16")
         assert row["initial_weights"] == "imagenet"
@@ -44,10 +44,10 @@ class TestComparison:
             for r in results
         ]
         assert terminal(slower, shared) == terminal(results, shared)
-        pd.testing.assert_frame_equal(comparison(slower), comparison(results))
+        pd.testing.assert_frame_equal(comparison(slower, None), comparison(results, None))
 
     def test_a_row_has_the_perturbed_metrics(self, project: Project, results: list[Result]) -> None:
-        rows = comparison(results).set_index("system")
+        rows = comparison(results, None).set_index("system")
         for name in rows.index:
             found = files.read_json(project.root / f"evaluations/{name}/metrics.json")
             for key in ("auc", "auc_low", "auc_high", "accuracy"):
@@ -56,12 +56,12 @@ class TestComparison:
 
     def test_a_published_accuracy_alone(self, results: list[Result]) -> None:
         changed = replace(results[1], published={"split": "Kaggle's", "test": {"accuracy": 0.825}})
-        row = comparison([changed]).iloc[0]
+        row = comparison([changed], None).iloc[0]
         assert row["published_accuracy"] == 0.825
         assert pd.isna(row["published_auc"])
 
     def test_random_weights_and_nothing_published(self, results: list[Result]) -> None:
-        row = comparison(results).iloc[1]
+        row = comparison(results, None).iloc[1]
         assert row["initial_weights"] == "random"
         assert pd.isna(row["published_auc"])
         assert pd.isna(row["published_split"])

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import augment, params, seeding
+from cxr import augment, seeding
 from cxr.errors import InputError
 from cxr.training import batches
 from tests.small import AUGMENTATION, PERTURBATION
@@ -266,15 +266,8 @@ class TestPerturbations:
         y, x = np.mgrid[:side, :side] / side
         image = 128 + 50 * np.sin(3 * x + 2 * y) + 50 * np.cos(4 * y - x)
         images = np.repeat(image[np.newaxis].round().astype("uint8"), count, axis=0)
-        ranges = params.Augmentation(
-            rotation=40,
-            width_shift=0.2,
-            height_shift=0.1,
-            shear=5,
-            zoom=0.3,
-            horizontal_flip=True,
-            views=0,
-        )
+        changes = {"width_shift": 0.2, "height_shift": 0.1, "shear": 5, "zoom": 0.3}
+        ranges = AUGMENTATION.model_copy(update=changes)
         perturbations = batches.perturbations(PERTURBATION, images, INDEX[:count], 0)
         dataset = batches.Shuffled(
             images, LABELS, np.arange(count), count, perturbations, ranges, None, 0, "perturbed"

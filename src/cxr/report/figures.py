@@ -56,7 +56,7 @@ class Tested:
 
 
 def intervals(
-    systems: Sequence[Tested], published: Mapping[str, float], yardstick: float | None = None
+    systems: Sequence[Tested], published: Mapping[str, float], yardstick: float | None
 ) -> Figure:
     """Draw each system's AUC and 95 % interval, on the test set and on the perturbed one.
 

@@ -18,7 +18,7 @@ WIDTH = 120  # columns of the terminal
 PERTURBED = ("auc", "auc_low", "auc_high", "accuracy")  # of the perturbed test set, in the tables
 
 
-def comparison(results: Sequence[Result], yardstick: Yardstick | None = None) -> pd.DataFrame:
+def comparison(results: Sequence[Result], yardstick: Yardstick | None) -> pd.DataFrame:
     """Return one row per system: network, parameters, test metrics and published figures.
 
     ``probe_difference`` is the test AUC minus that of the yardstick, if there is one. Durations are

@@ -53,7 +53,7 @@ class Ordered(keras.utils.PyDataset):
     def __getitem__(self, step: int) -> tuple[Any, np.ndarray]:
         rows = self.rows_of(step)
         images = self.images[rows]
-        if images.dtype == np.float16:  # on CPUs TensorFlow reports that oneDNN has no float16
+        if images.dtype == np.float16:  # on disk alone; oneDNN has no float16, as TensorFlow says
             images = images.astype("float32")
         elif images.ndim == 3:
             images = images[..., np.newaxis]

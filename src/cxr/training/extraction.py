@@ -23,7 +23,7 @@ from cxr.models import network, weights
 from cxr.training import batches, device, feature_files, features, fingerprint, precision
 
 log = logging.getLogger(__name__)
-LIMIT = 8 * 2**30  # bytes of disk that the features of a phase may take
+LIMIT = 8 * 2**30  # bytes of disk that the features of a phase may take in float16
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Cut:
     @property
     def file(self) -> str:
         """The file's name."""
-        return f"{self.layer}.{self.kind}.npy"
+        return _file(self.layer, self.kind)
 
 
 def extract(
@@ -112,7 +112,7 @@ def extract(
                 missing.setdefault(cut.passing.views, []).append(cut)
         for cuts in missing.values():
             described |= _compute(build, data, cuts, settings.batch_size, folder)
-    phases = {name: f"{layer}.{system.phases[name].data}.npy" for name, layer in layers.items()}
+    phases = {name: _file(layer, system.phases[name].data) for name, layer in layers.items()}
     feature_files.write_record(folder, phases, {n: described[n] for n in sorted(described)})
 
 
@@ -192,6 +192,10 @@ def _compute(
             }
             for cut, writer in zip(cuts, writers, strict=True)
         }
+
+
+def _file(layer: str, kind: str) -> str:
+    return f"{layer}.{kind}.npy"
 
 
 def _hash(value: Mapping[str, Any]) -> str:
