@@ -117,6 +117,16 @@ class TestIntervals:
         drawing = style.svg(figures.intervals(tested, {"vgg16_scratch": 0.4}, None), "auc", "")
         assert "chance level" in drawing
 
+    def test_the_yardstick_is_a_line_that_the_legend_names(
+        self, tested: list[figures.Tested]
+    ) -> None:
+        (axes,) = figures.intervals(tested, {}, 0.75).axes
+        (line,) = [line for line in axes.lines if line.get_label() == "test set, linear probe"]
+        assert list(line.get_xdata()) == [0.75, 0.75]
+        legend = axes.get_legend()
+        assert legend is not None
+        assert "test set, linear probe" in [text.get_text() for text in legend.get_texts()]
+
     def test_one_class(self, one_class: figures.Tested) -> None:
         assert "no AUC" in style.svg(figures.intervals([one_class], {}, None), "auc", "")
 

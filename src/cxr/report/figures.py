@@ -79,14 +79,17 @@ def intervals(
                 list(known.values()), [places[name] + _OFFSET for name in known], "D", markersize=6,
                 color=MUTED, markerfacecolor="none", label="published, on its own split",
             )  # fmt: skip
+        if yardstick is not None:
+            axes.axvline(
+                yardstick, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0,
+                label="test set, linear probe",
+            )  # fmt: skip
         axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0, handletextpad=0.2
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0, handletextpad=0.2
         )
         values = [f[k] for s in systems for f in (s.metrics, s.perturbed) for k in _AUCS]
         span = style.auc_limits(np.array([*values, *known.values()], dtype=float))
         axes.set_xlim(*span)
-        if yardstick is not None:
-            axes.axvline(yardstick, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0)
         if span[0] < 0.5:
             axes.axvline(0.5, **_CHANCE)
             axes.annotate(
