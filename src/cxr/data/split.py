@@ -241,7 +241,7 @@ def _fill(
     reachable, needed = [1], (2 << count) - 1
     for position in order[::-1]:
         before = reachable[-1]
-        after = before | before << int(sizes[position]) & needed
+        after = before | ((before << int(sizes[position])) & needed)
         reachable.append(before if after == before else after)
     chosen, remaining = [], count
     for position, after in zip(order, reachable[-2::-1], strict=True):
