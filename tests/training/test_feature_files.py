@@ -1,6 +1,8 @@
 """Files of frozen features: written in place, whole or not at all, and found again."""
 
+import errno
 import json
+import os
 import tracemalloc
 
 import numpy as np
@@ -141,3 +143,26 @@ class TestCopyEqual:
         target = tmp_path / "target" / "a.npy"
         assert feature_files.copy_equal(target, ["f"], [tmp_path]) is None
         assert not target.exists()
+
+    def test_copies_nothing_that_another_process_removes_meanwhile(self, tmp_path, monkeypatch):
+        frozen, _ = written(tmp_path)
+        real = files.reserve
+
+        def remove(path, size):
+            real(path, size)
+            (frozen / "pool.clean.npy").unlink(missing_ok=True)
+
+        monkeypatch.setattr(files, "reserve", remove)
+        target = tmp_path / "target" / "a.npy"
+        assert feature_files.copy_equal(target, ["f"], [tmp_path]) is None
+        assert list(target.parent.iterdir()) == []
+
+    def test_a_full_disk_is_an_error(self, tmp_path, monkeypatch):
+        written(tmp_path)
+
+        def full(path, size):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(files, "reserve", full)
+        with pytest.raises(InputError, match="no space left"):
+            feature_files.copy_equal(tmp_path / "a.npy", ["f"], [tmp_path])

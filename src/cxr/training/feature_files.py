@@ -151,19 +151,21 @@ def copy_equal(
 
     Returns:
         The description of the file in the other system's ``features.json``; None if no file fits.
+
+    Raises:
+        InputError: the disk is full.
     """
     wanted = set(fingerprints)
     for root in roots:
         for path in sorted(root.glob(f"features/*/{FOLDER}/{NAME}")):
             try:
-                held = files.read_json(path)["files"]
-                for name, about in held.items():
-                    if about["fingerprint"] in wanted and _copy(
-                        path.with_name(name), target, about
-                    ):
-                        return about
+                held = files.read_json(path)["files"].items()
+                equal = [(name, about) for name, about in held if about["fingerprint"] in wanted]
             except (InputError, *OTHER_VERSION):  # InputError: it is being written
                 continue
+            for name, about in equal:
+                if _copy(path.with_name(name), target, about):
+                    return dict(about)
     return None
 
 
@@ -171,10 +173,13 @@ def _copy(source: Path, target: Path, about: Mapping[str, Any]) -> bool:
     """Copy a file and return whether the copy is the one described."""
     if not source.is_file() or (target.exists() and source.samefile(target)):
         return False
-    with files.replacing(target) as temporary:
-        files.reserve(temporary, source.stat().st_size)
-        shutil.copyfile(source, temporary)
-        fits = files.file_sha256(temporary) == about["sha256"]
+    try:
+        with files.replacing(target) as temporary:
+            files.reserve(temporary, source.stat().st_size)
+            shutil.copyfile(source, temporary)
+            fits = files.file_sha256(temporary) == about["sha256"]
+    except FileNotFoundError:  # another process is computing it again
+        return False
     if not fits:
         target.unlink()
     return fits
