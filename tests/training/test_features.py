@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from cxr import params
+from cxr.errors import InputError
 from cxr.models import network
-from cxr.training import batches, features, fit
+from cxr.training import batches, feature_files, features, fit
 from tests.small import AUGMENTATION, PERTURBATION, phase, system
 from tests.trained import IMAGES, INDEX, plain, train
 
@@ -100,6 +101,12 @@ class TestFrozenFeatures:
         # Keras takes a batch to learn its shape before the first epoch, and maybe one more.
         passes = len(passed["train"]) // len(TRAIN)
         assert passes in ((5, 6) if augmentation is AUGMENTATION else (1,))
+
+    def test_of_other_images_are_refused(self):
+        stored = feature_files.Features("head_pool", 1, "float32", np.zeros((26, 6)))
+        settings = plain("sigmoid", phases={"train": phase("head")})
+        with pytest.raises(InputError, match="26 features of layer head_pool are stored, but 27"):
+            train(settings, held={"train": stored})
 
     def test_without_frozen_layers_there_are_none(self):
         trained = train(system(phases={"train": phase("all")}))

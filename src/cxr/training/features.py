@@ -19,6 +19,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from cxr import augment, params
+from cxr.errors import InputError
 from cxr.models import freezing, head, network
 from cxr.training import batches
 from cxr.training.feature_files import Features
@@ -224,6 +225,9 @@ def of_phase(
 
     Returns:
         None if no layer with weights is frozen before the first trained one.
+
+    Raises:
+        InputError: the stored features are not of these images and views.
     """
     parts = freezing.feature_extractor(model)
     if parts is None:
@@ -234,8 +238,11 @@ def of_phase(
         held = _in_memory(extractor, layer, data, augmentation, batch_size)
     passing = once(data, augmentation, math.inf if held.views else 0)
     if len(held.array) != len(passing.rows):
-        message = f"{len(held.array)} features for {len(passing.rows)} images"
-        raise ValueError(message)
+        message = (
+            f"{len(held.array)} features of layer {layer} are stored, but {len(passing.rows)} "
+            "images pass it: run the features stage again"
+        )
+        raise InputError(message)
     train = np.arange(len(data.train) if held.views else 0)
     val = np.arange(len(passing.rows) - len(data.val), len(passing.rows))
     labels = data.labels[passing.rows]
