@@ -5,7 +5,8 @@ them: ``make bench BENCH_ARCHIVE=path/kermany-224.zip BENCH_WEIGHTS=path/weights
 are synthetic and weights random.
 
 Candidates take turns, A B A B; a time is the median of its calls, and a comparison the median over
-the pairs. Other processes and other processors change figures, so compare those of one run only.
+the pairs. ``features`` and ``growth`` take too long for that and run everything once. Other
+processes and other processors change figures, so compare those of one run only.
 """
 
 import sys
