@@ -45,6 +45,13 @@ def test_runs_at_toy_size_and_leaves_the_results_alone(name, tmp_path):
     assert results() == before
 
 
+def test_make_bench_runs_them_all():
+    environment = {key: value for key, value in os.environ.items() if key != "BENCHMARKS"}
+    said = subprocess.check_output(["make", "-n", "bench"], cwd=ROOT, env=environment, text=True)
+    (listed,) = re.findall(r"^for name in (.*); do", said, flags=re.MULTILINE)
+    assert sorted(listed.split()) == BENCHMARKS
+
+
 def test_readme_is_rendered_from_the_recorded_results():
     assert readme.README.read_text(encoding="utf-8") == readme.render(), (
         "run `python -m benchmarks.readme`"
