@@ -90,7 +90,7 @@ class TestOpened:
             path.write_bytes(path.read_bytes()[:-1])
         else:
             np.save(path, np.zeros((5, 3), "float16"))
-        with pytest.raises(InputError, match="run `dvc repro -f features@tiny`"):
+        with pytest.raises(InputError, match="run `dvc repro -s -f features@tiny`"):
             feature_files.opened(frozen)
 
     def test_is_empty_where_nothing_is_frozen(self, tmp_path):
