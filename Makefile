@@ -62,8 +62,8 @@ format: setup ## format the code
 	ruff format
 	ruff check --fix
 
-# Real images and weights: make bench BENCH_ARCHIVE=kermany-224.zip BENCH_WEIGHTS=folder. A soak takes long,
-# and parses its own arguments.
+# make bench BENCHMARKS="step feeding" BENCH_ARCHIVE=kermany-224.zip BENCH_WEIGHTS=folder
+# By default every benchmark that takes the common arguments: all but the soak.
 BENCHMARKS ?= $(basename $(notdir $(shell grep -l 'measure.parser(__doc__)' benchmarks/*.py)))
 
 bench: setup ## run all BENCHMARKS and render benchmarks/README.md

@@ -2,9 +2,9 @@
 
     python -m benchmarks.checkpoint
 
-Each system of params.yaml is taken at its image size, in the phase that trains most. The variables
-of the network and of the optimizer, and the weights of a best epoch, are copied and saved to a new
-file that is flushed to the disk. Median of the saves.
+Each system of params.yaml that trains by gradient descent is taken at its image size, in the phase
+that trains most. The variables of the network and of the optimizer, and the weights of a best
+epoch, are copied and saved to a new file that is flushed to the disk. Median of the saves.
 """
 
 import statistics
@@ -76,7 +76,12 @@ def main() -> None:
     arguments = parser.parse_args()
     device.keep_memory(device.find())
     settings = params.load()
-    names, saves = (["cnn"], 1) if arguments.toy else (settings.systems, arguments.saves)
+    trained = [
+        name
+        for name, system in settings.systems.items()
+        if any(isinstance(phase, params.Phase) for phase in system.phases.values())
+    ]
+    names, saves = (["cnn"], 1) if arguments.toy else (trained, arguments.saves)
     table = pd.DataFrame([saved(settings, name, saves) for name in names])
     measure.write(
         "checkpoint", "Cost of checkpoints", measure.command(), table,

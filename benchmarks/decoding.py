@@ -6,7 +6,8 @@ Each decoder reads the same bytes from memory, one process per core, and each is
 decoding alone, and with Pillow's bilinear resize after it. "Scaled" decodes at 1/2, 1/4 or 1/8 of
 the size (scaled DCT) with at least twice 224 pixels left. The last row is all that the stage does:
 it reads the zip, checks the SHA-256, decodes, resizes, and writes the cache and contact sheet, in
-one thread per core. Differences are those of grey values at 224 from decoding at full size.
+one thread per core. Differences are those of grey values at 224 from decoding at full size. If the
+archive's images are no larger than 224, phantoms are measured.
 
 With ``--weights``, a logistic regression on MobileNetV2's features says whether the difference
 matters: fitted without the image's patient, it gets each image decoded both ways. Memory is that of

@@ -80,11 +80,17 @@ def ours(folder: Path, ranges: params.Augmentation, batch: int, size: int) -> Ca
     return run
 
 
-def image_data_generator(
-    folder: Path, ranges: params.Augmentation, batch: int, size: int, threads: int = 1
-) -> Callable[[], None]:
-    """The article's way: decode, then SciPy image by image; Keras's default is one thread."""
-    generator = ImageDataGenerator(
+def article(folder: Path, ranges: params.Augmentation, batch: int, size: int, mode: str) -> Any:
+    """Return the article's batches, from the JPEGs in class folders.
+
+    Args:
+        folder: from :func:`prepare`.
+        ranges: of the augmentation.
+        batch: images per batch.
+        size: the side in pixels.
+        mode: ``rgb`` or ``grayscale``.
+    """
+    return ImageDataGenerator(
         rotation_range=ranges.rotation,
         width_shift_range=ranges.width_shift,
         height_shift_range=ranges.height_shift,
@@ -93,8 +99,15 @@ def image_data_generator(
         horizontal_flip=ranges.horizontal_flip,
         fill_mode="nearest",
     ).flow_from_directory(
-        folder / "jpegs", (size, size), batch_size=batch, class_mode="binary", seed=0
+        folder / "jpegs", (size, size), mode, batch_size=batch, class_mode="binary", seed=0
     )
+
+
+def image_data_generator(
+    folder: Path, ranges: params.Augmentation, batch: int, size: int, threads: int = 1
+) -> Callable[[], None]:
+    """The article's way: decode, then SciPy image by image; Keras's default is one thread."""
+    generator = article(folder, ranges, batch, size, "rgb")
 
     def run() -> None:
         generator.on_epoch_end()

@@ -4,7 +4,7 @@
 
 Each stage runs in a process of its own, in a temporary copy of the project. So that 93,696 images
 take minutes, they are 64 x 64 in the archive and 48 x 48 in the cache, and the networks are small:
-``features`` runs MobileNetV2; ``train`` is one epoch of ``cnn``, all layers, from random weights;
+``features`` runs MobileNetV2 and ``train`` one epoch of ``cnn``, both from random weights;
 ``evaluate`` predicts every image and resamples the patients of the test set. Repeated images get
 new names, and with them new ids and patients, and are shifted by some pixels, because equal pixels
 would join their patients in one group. Validation and test sets grow with the set.

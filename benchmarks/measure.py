@@ -1,7 +1,7 @@
 """What all benchmarks share: arguments, measuring in turn, and writing a result.
 
 A benchmark is a module ``benchmarks/<name>.py`` that ``python -m benchmarks.<name>`` runs. Its
-docstring says what it measures; the text appears in README.md.
+docstring says what it measures and is its text in README.md.
 """
 
 import argparse

@@ -29,6 +29,7 @@ def results() -> dict[str, str]:
 def test_runs_at_toy_size_and_leaves_the_results_alone(name, tmp_path):
     before = results()
     environment = os.environ | {"PYTHONPATH": PYTHONPATH, "TMPDIR": str(tmp_path)}
+    environment.pop("KERAS_BACKEND", None)  # part of the recorded command
     ran = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--toy"],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
@@ -42,6 +43,13 @@ def test_runs_at_toy_size_and_leaves_the_results_alone(name, tmp_path):
     assert result["title"] and result["rows"]
     assert str(ROOT) not in text and str(tmp_path) not in text
     assert results() == before
+
+
+def test_make_bench_runs_them_all():
+    environment = {key: value for key, value in os.environ.items() if key != "BENCHMARKS"}
+    said = subprocess.check_output(["make", "-n", "bench"], cwd=ROOT, env=environment, text=True)
+    (listed,) = re.findall(r"^for name in (.*); do", said, flags=re.MULTILINE)
+    assert sorted(listed.split()) == BENCHMARKS
 
 
 def test_readme_is_rendered_from_the_recorded_results():

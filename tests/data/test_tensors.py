@@ -130,7 +130,7 @@ class TestChangedArchive:
         other = make_archive(
             "b.zip", rest | ({self.NAMES[1]: changed} if changed is not None else {})
         )
-        message = f"{self.NAMES[1]} in .*b.zip: {said}.*run `dvc repro -f split`"
+        message = f"{self.NAMES[1]} in .*b.zip: {said}.*run `dvc repro -s -f split`"
         with pytest.raises(InputError, match=message):
             tensors.build(other, table, 4, Tensors(resize="squash"), folder)
         assert {path: path.read_bytes() for path in folder.iterdir()} == before

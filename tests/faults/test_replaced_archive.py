@@ -103,7 +103,9 @@ def test_while_a_stage_reads_it(project, archives, small, monkeypatch, stage, ch
 def test_between_split_and_preprocess(project, archives, small):
     split.work(small)
     rename_over(archives[1])
-    with pytest.raises(InputError, match=r"not the file that was split; run `dvc repro -f split`"):
+    with pytest.raises(
+        InputError, match=r"not the file that was split; run `dvc repro -s -f split`"
+    ):
         preprocess.work(small, 32)
     assert not list(Path("tensors/32").iterdir())
 

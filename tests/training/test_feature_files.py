@@ -92,7 +92,7 @@ class TestOpened:
             path.write_bytes(path.read_bytes()[:-1])
         else:
             np.save(path, np.zeros((5, 3), "float16"))
-        with pytest.raises(InputError, match="run `dvc repro -f features@tiny`"):
+        with pytest.raises(InputError, match="run `dvc repro -s -f features@tiny`"):
             feature_files.opened(frozen)
 
     @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ class TestOpened:
     def test_refuses_a_record_of_another_version(self, tmp_path, record):
         frozen, _ = written(tmp_path)
         files.write_json(frozen / feature_files.NAME, record)
-        with pytest.raises(InputError, match=r"another version.*`dvc repro -f features@tiny`"):
+        with pytest.raises(InputError, match=r"another version.*`dvc repro -s -f features@tiny`"):
             feature_files.opened(frozen)
 
     def test_is_empty_where_nothing_is_frozen(self, tmp_path):

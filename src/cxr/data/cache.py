@@ -31,7 +31,7 @@ def open_cache(folder: Path) -> tuple[np.ndarray, pd.DataFrame]:
     if len(images) != len(index):
         message = (
             f"{folder}: images.npy has {len(images)} X-rays, index.csv {len(index)} rows: "
-            f"run `dvc repro -f preprocess@{folder.name}`"
+            f"run `dvc repro -s -f preprocess@{folder.name}`"
         )
         raise InputError(message)
     return images, index

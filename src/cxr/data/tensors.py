@@ -54,7 +54,7 @@ def build(
                         message = "not the file that was split"
                         raise InputError(message)
                 except InputError as error:
-                    message = f"{path} in {archive_path}: {error}; run `dvc repro -f split`"
+                    message = f"{path} in {archive_path}: {error}; run `dvc repro -s -f split`"
                     raise InputError(message) from error
                 # Not through the map, whose written pages would count as this process's memory.
                 place_in_file = images.offset + place * size * size

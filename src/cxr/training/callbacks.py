@@ -17,10 +17,9 @@ OnEpoch = Callable[[int, Mapping[str, float]], None]
 class MetricsPerEpoch(keras.callbacks.CallbackList):
     """A list of callbacks that reads the metrics when an epoch ends, and not after each step.
 
-    Keras's own list converts all metrics of every step to Python's floats, even if no callback uses
-    them. Here steps follow each other without waiting for a GPU, and a short step on a CPU takes
-    less time (``python -m benchmarks.step``). So no callback may need ``on_train_batch_end`` or
-    ``on_test_batch_end``.
+    Keras's own list copies all metrics of every step from the device, in another thread, even if no
+    callback uses them. On a CPU that costs nothing measurable (``python -m benchmarks.step``); on a
+    GPU it was not measured. No callback may need ``on_train_batch_end`` or ``on_test_batch_end``.
     """
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

@@ -60,9 +60,10 @@ def compile_model(model: keras.Model, learning_rate: float, output: str) -> None
 
     ``jit_compile`` and ``steps_per_execution`` stay Keras's defaults, by measurement on two CPU
     cores (``python -m benchmarks.step``). Keras does not use XLA in TensorFlow on a CPU, where it
-    takes 15 times as long for MobileNetV2; JAX always uses it. Several steps per execution gain
-    nothing on a CPU, whose steps take far longer than Python between them. On a GPU neither was
-    measured.
+    takes 15 times as long for MobileNetV2's forward pass; JAX always uses it. Several steps per
+    execution gain nothing where a step runs a part of the backbone. They save about a millisecond a
+    step where it only trains a head on features, less than a second an epoch, and checkpoints
+    between two steps would be further apart. On a GPU neither was measured.
 
     Args:
         model: from :func:`cxr.models.network.with_head_output`, or the part of it that is trained.

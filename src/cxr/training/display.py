@@ -16,8 +16,8 @@ SHOWN = ("loss", "val_loss", "val_auc")
 class Display(keras.callbacks.Callback):
     """Shows the epochs of one phase.
 
-    The bar counts the steps that have begun and shows no metric: reading one would make a GPU wait
-    after every step. Close it when ``fit`` ends, however it ends.
+    The bar counts the steps that have begun and shows no metric, which would have to be copied from
+    the device after every step. Close it when ``fit`` ends, however it ends.
 
     Args:
         phase: name of the phase.

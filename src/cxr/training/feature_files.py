@@ -134,7 +134,7 @@ def opened(folder: Path) -> dict[str, Features]:
     except OTHER_VERSION as error:
         message = (
             f"{folder / NAME} was written by another version of this project: run "
-            f"`dvc repro -f features@{folder.parent.name}`"
+            f"`dvc repro -s -f features@{folder.parent.name}`"
         )
         raise InputError(message) from error
 
@@ -186,17 +186,16 @@ def _copy(source: Path, target: Path, about: Mapping[str, Any]) -> bool:
 
 
 def _open(path: Path, about: Mapping[str, Any]) -> np.ndarray:
+    advice = f"run `dvc repro -s -f features@{path.parents[1].name}`"
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        message = (
-            f"{path} cannot be read ({error}): run `dvc repro -f features@{path.parents[1].name}`"
-        )
+        message = f"{path} cannot be read ({error}): {advice}"
         raise InputError(message) from error
     if list(array.shape) != about["shape"] or array.dtype.name != about["dtype"]:
         message = (
             f"{path} holds {array.dtype.name} {list(array.shape)}, but {NAME} says "
-            f"{about['dtype']} {about['shape']}: run `dvc repro -f features@{path.parents[1].name}`"
+            f"{about['dtype']} {about['shape']}: {advice}"
         )
         raise InputError(message)
     return array
