@@ -163,7 +163,7 @@ def uncached(clone: Clone, augmentation: Any, once: Any, epochs: int) -> dict[st
     auc = clone.auc()
     seconds = clone.train(augmentation, epochs)
     seconds += (clone.epochs - epochs) * clone.epoch()
-    difference = f"AUC after {epochs} epochs, uncached - cached"
+    difference = f"AUC after {epochs} epoch(s), uncached - cached"
     return {"uncached, s": seconds, difference: f"{clone.auc() - auc:+.4f}"}
 
 
