@@ -1,14 +1,11 @@
 """Images: decoded to grey, hashed by their pixels, and brought to squares known by hand."""
 
 import hashlib
-import io
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
 
 from cxr.data import image
-from cxr.errors import InputError
 
 PIXELS = np.arange(6, dtype="uint8").reshape(2, 3)
 SQUARES = (image.squash, image.letterbox, image.center_crop)
@@ -47,54 +44,6 @@ class TestDecode:
         rgb, mode = image.decode(jpeg(pixels, mode="RGB", kind=kind))
         assert mode == "RGB"
         np.testing.assert_array_equal(rgb, grey)
-
-
-class TestDecodeForASize:
-    """A JPEG of 4, 8 or 16 times the size that is asked for is decoded at a fraction."""
-
-    @pytest.fixture(scope="class")
-    def smooth(self) -> np.ndarray:
-        """A grey wave of 96 x 136 pixels."""
-        rows, columns = np.indices((96, 136))
-        return (128 + 60 * np.sin(rows / 9) + 60 * np.cos(columns / 13)).astype("uint8")
-
-    @pytest.mark.parametrize(
-        ("size", "expected"),
-        [(25, (96, 136)), (24, (48, 68)), (12, (24, 34)), (6, (12, 17)), (1, (12, 17))],
-        ids=["whole", "half", "a quarter", "an eighth", "no less than an eighth"],
-    )
-    def test_leaves_twice_the_size_on_both_sides(self, jpeg, smooth, size, expected):
-        assert image.decode(jpeg(smooth), size)[0].shape == expected
-
-    @pytest.mark.parametrize("mode", ["L", "RGB"])
-    def test_gives_nearly_the_same_square_and_the_stored_mode(self, jpeg, smooth, mode):
-        data = jpeg(smooth, mode=mode)
-        small, stored = image.decode(data, 12)
-        whole, _ = image.decode(data)
-        difference = image.squash(small, 12).astype(int) - image.squash(whole, 12)
-        assert stored == mode and np.abs(difference).max() <= 2
-
-    @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-    def test_changes_nothing_below_that_and_in_other_formats(self, jpeg, smooth, kind):
-        data = jpeg(smooth, mode="RGB", kind=kind)
-        size = 25 if kind == "JPEG" else 1
-        np.testing.assert_array_equal(image.decode(data, size)[0], image.decode(data)[0])
-
-    def test_turns_upright(self, smooth):
-        stream, exif = io.BytesIO(), Image.Exif()
-        exif[ExifTags.Base.Orientation] = 6
-        Image.fromarray(smooth).save(stream, "JPEG", exif=exif)
-        found, _ = image.decode(stream.getvalue(), 12)
-        whole, _ = image.decode(stream.getvalue())
-        assert found.shape == (34, 24) and whole.shape == (136, 96)
-        difference = image.squash(found, 12).astype(int) - image.squash(whole, 12)
-        assert np.abs(difference).max() <= 2
-
-    @pytest.mark.parametrize("part", [0.2, 0.5, 0.9])
-    def test_finds_a_truncated_file(self, jpeg, smooth, part):
-        data = jpeg(smooth)
-        with pytest.raises(InputError, match="cannot be decoded"):
-            image.decode(data[: int(part * len(data))], 6)
 
 
 class TestPixelHash:

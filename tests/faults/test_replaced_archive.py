@@ -63,11 +63,11 @@ def during(monkeypatch: pytest.MonkeyPatch, change, new: Path) -> None:
     """Change the archive when the stage has decoded its tenth image."""
     whole, calls = image.decode, []
 
-    def decode(*given):
+    def decode(data: bytes):
         calls.append(1)
         if len(calls) == 10:
             change(new)
-        return whole(*given)
+        return whole(data)
 
     monkeypatch.setattr(image, "decode", decode)
 

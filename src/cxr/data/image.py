@@ -31,22 +31,15 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Pillow decodes a JPEG at 1/2, 1/4 or 1/8 of its size if both sides then have at least this many
-# times the pixels that are asked for. See benchmarks/decoding.py: with 1, sharp edges change by up
-# to 82 grey values; with 2, by up to 26, one pixel of 300 by more than 2, and an AUC by 0.001.
-MARGIN = 2
 _DEEP = re.compile(r";(12|16[BLN]|32)")  # in Pillow's names of raw pixels: bits and byte order
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
 
 
-def decode(data: bytes, size: int | None = None) -> tuple[np.ndarray, str]:
+def decode(data: bytes) -> tuple[np.ndarray, str]:
     """Decode an image to grey, and turn it upright if its EXIF data say that it is not.
 
     Args:
         data: the bytes of a file in one of the :data:`FORMATS`.
-        size: the side in pixels that the image will be resized to. A large JPEG is then decoded at
-            a fraction of its size (scaled DCT), which costs less, and less again to resize. All of
-            its bytes are read still, so that a damaged one is found. None: the full size.
 
     Returns:
         uint8 [height, width] (RGB is converted to its luma, ITU-R 601; transparency is ignored),
@@ -64,8 +57,6 @@ def decode(data: bytes, size: int | None = None) -> tuple[np.ndarray, str]:
             if image.format == "PNG":
                 with _open(data) as again:
                     again.verify()  # decoding does not check the checksums of the pixels
-            if size is not None:
-                image.draft(None, (MARGIN * size, MARGIN * size))  # does nothing but for JPEG
             image.load()  # a TIFF is turned here, and loses its orientation
             mode = image.mode
             grey = image if mode == "L" else image.convert("L")  # which would copy grey pixels

@@ -49,7 +49,7 @@ def build(
                 place, path, sha256 = row
                 try:
                     data = archive.read(opened, path)
-                    grey, _ = image.decode(data, size)
+                    grey, _ = image.decode(data)
                     if files.bytes_sha256(data) != sha256:
                         message = "not the file that was split"
                         raise InputError(message)
