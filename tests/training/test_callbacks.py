@@ -121,9 +121,9 @@ class TestFiniteLoss:
         calls = []
         recorder = callbacks.Recorder(lambda *arguments: calls.append(arguments))
         recorder.phase = "burst"
-        recorder.on_epoch_begin(0)
+        recorder.begin()
         with pytest.raises(InputError, match=rf"^{name} is {value} after epoch 1.*phases\.burst"):
-            recorder.on_epoch_end(0, {"loss": 0.5, "val_loss": 0.5} | {name: value})
+            recorder.add({"loss": 0.5, "val_loss": 0.5} | {name: value}, rate=0.001)
         assert not calls and not recorder.rows
 
     def test_is_required_of_a_training(self, monkeypatch):
