@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,7 @@ TINY = {
     **{f"systems.cnn.phases.{phase}.steps_per_epoch": 2 for phase in ("clean", "perturbed")},
 }
 OF_SYSTEM = ("weights", "features", "train", "evaluate")  # the stages with an item per system
+LIMIT = 900  # seconds for a command: several times what the longest takes on two busy cores
 YAML_12 = YAML(typ="safe", pure=True)
 
 
@@ -76,12 +78,20 @@ class Clone:
     heard: list[str] = field(default_factory=list)
 
     def call(self, *command: str, fails: bool = False, **env: str) -> str:
-        """Run a command in the clone and return its output."""
-        done = subprocess.run(
-            command, cwd=self.root, env=environment(**{**self.settings, **env}), umask=self.umask,
-            capture_output=True, encoding="utf-8", check=False,
-        )  # fmt: skip
-        said = done.stdout + done.stderr
+        """Run a command in the clone and return its output.
+
+        Its output goes to files: a background process that it leaves behind, as `dvc queue start`
+        does, would keep a pipe open, and reading to the pipe's end would wait for that process.
+        """
+        with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+            done = subprocess.run(
+                command, cwd=self.root, env=environment(**{**self.settings, **env}),
+                umask=self.umask, stdout=stdout, stderr=stderr, check=False, timeout=LIMIT,
+            )  # fmt: skip
+            said = ""
+            for output in (stdout, stderr):
+                output.seek(0)
+                said += output.read()
         self.heard.append(said)
         assert (done.returncode != 0) == fails, said
         return said
