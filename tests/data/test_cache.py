@@ -44,3 +44,11 @@ def test_refuses_files_that_do_not_belong_together(cache):
     np.save(cache / "images.npy", IMAGES[1:])
     with pytest.raises(InputError, match=r"has 22 X-rays, index.csv 23 rows: run"):
         open_cache(cache)
+
+
+@pytest.mark.parametrize("left", [0, 5, 200])  # bytes: nothing, in the header, in the pixels
+def test_names_a_damaged_file_and_how_to_make_it_again(cache, left):
+    data = (cache / "images.npy").read_bytes()
+    (cache / "images.npy").write_bytes(data[:left])
+    with pytest.raises(InputError, match=r"images.npy cannot be read .*-f preprocess@6`"):
+        open_cache(cache)

@@ -82,12 +82,14 @@ class TestOpened:
         with pytest.raises(InputError, match="run `dvc repro features@tiny`"):
             feature_files.opened(tmp_path / "features" / "tiny" / feature_files.FOLDER)
 
-    @pytest.mark.parametrize("damage", ["missing", "cut off", "other shape"])
+    @pytest.mark.parametrize("damage", ["missing", "empty", "cut off", "other shape"])
     def test_refuses_a_file_that_is_not_as_recorded(self, tmp_path, damage):
         frozen, _ = written(tmp_path)
         path = frozen / "pool.clean.npy"
         if damage == "missing":
             path.unlink()
+        elif damage == "empty":
+            path.write_bytes(b"")
         elif damage == "cut off":
             path.write_bytes(path.read_bytes()[:-1])
         else:
@@ -143,6 +145,14 @@ class TestCopyEqual:
         target = tmp_path / "target" / "a.npy"
         assert feature_files.copy_equal(target, ["f"], [tmp_path]) is None
         assert not target.exists()
+
+    def test_a_damaged_one_leaves_what_was_there(self, tmp_path):
+        frozen, _ = written(tmp_path)
+        np.save(frozen / "pool.clean.npy", np.zeros((4, 3), "float16"))
+        target = tmp_path / "target.npy"
+        target.write_bytes(b"before")
+        assert feature_files.copy_equal(target, ["f"], [tmp_path]) is None
+        assert target.read_bytes() == b"before"
 
     def test_copies_nothing_that_another_process_removes_meanwhile(self, tmp_path, monkeypatch):
         frozen, _ = written(tmp_path)

@@ -20,18 +20,22 @@ def open_cache(folder: Path) -> tuple[np.ndarray, pd.DataFrame]:
         (0 or 1), split and patient.
 
     Raises:
-        InputError: one of the two files is missing, or they have different lengths.
+        InputError: one of the two files is missing or damaged, or they have different lengths.
     """
+    remake = f"run `dvc repro -s -f preprocess@{folder.name}`"
     for name in ("images.npy", "index.csv"):
         if not (folder / name).is_file():
             message = f"{folder / name} is missing: run `dvc repro preprocess@{folder.name}`"
             raise InputError(message)
-    images = np.load(folder / "images.npy", mmap_mode="r")
+    try:
+        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        message = f"{folder / 'images.npy'} cannot be read ({error}): {remake}"
+        raise InputError(message) from error
     index = files.read_csv(folder / "index.csv")
     if len(images) != len(index):
         message = (
-            f"{folder}: images.npy has {len(images)} X-rays, index.csv {len(index)} rows: "
-            f"run `dvc repro -s -f preprocess@{folder.name}`"
+            f"{folder}: images.npy has {len(images)} X-rays, index.csv {len(index)} rows: {remake}"
         )
         raise InputError(message)
     return images, index

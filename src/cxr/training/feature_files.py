@@ -170,26 +170,29 @@ def copy_equal(
 
 
 def _copy(source: Path, target: Path, about: Mapping[str, Any]) -> bool:
-    """Copy a file and return whether the copy is the one described."""
+    """Copy a file if it is the one described, and return whether it is."""
     if not source.is_file() or (target.exists() and source.samefile(target)):
         return False
     try:
         with files.replacing(target) as temporary:
             files.reserve(temporary, source.stat().st_size)
             shutil.copyfile(source, temporary)
-            fits = files.file_sha256(temporary) == about["sha256"]
-    except FileNotFoundError:  # another process is computing it again
+            if files.file_sha256(temporary) != about["sha256"]:
+                raise _DamagedError
+    except (FileNotFoundError, _DamagedError):  # not found: another process is computing it again
         return False
-    if not fits:
-        target.unlink()
-    return fits
+    return True
+
+
+class _DamagedError(Exception):
+    """A copied file is damaged: leave what was there before."""
 
 
 def _open(path: Path, about: Mapping[str, Any]) -> np.ndarray:
     advice = f"run `dvc repro -s -f features@{path.parents[1].name}`"
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         message = f"{path} cannot be read ({error}): {advice}"
         raise InputError(message) from error
     if list(array.shape) != about["shape"] or array.dtype.name != about["dtype"]:
