@@ -8,40 +8,48 @@ import json
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationError
 
 from cxr import files, mistakes
 from cxr.errors import InputError
+from cxr.system import (
+    TAGS,
+    AnyPhase,
+    Augmentation,
+    Blocks,
+    Dense,
+    EarlyStopping,
+    FromLayer,
+    Frozen,
+    Head,
+    Last,
+    LogisticRegression,
+    Name,
+    Penalty,
+    Perturbation,
+    Phase,
+    Plateau,
+    System,
+)
 
-# Phases and systems name files and folders.
-Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+__all__ = [
+    "AnyPhase", "Augmentation", "Blocks", "Checkpoint", "Counts", "Dense", "EarlyStopping",
+    "Evaluate", "FromLayer", "Head", "Last", "LogisticRegression", "Params", "Penalty",
+    "Perturbation", "Phase", "Plateau", "Split", "System", "Tensors", "Tracking", "Training",
+    "load",
+]  # fmt: skip
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Counts(_Frozen):
+class Counts(Frozen):
     """The number of images of each class in a split, at least 1: AUC needs both classes."""
 
     NORMAL: Annotated[int, Field(ge=1)]
     PNEUMONIA: Annotated[int, Field(ge=1)]
 
 
-class Split(_Frozen):
+class Split(Frozen):
     """Settings of the split; see :func:`cxr.data.split.assign`."""
 
     protocol: Literal["grouped", "image", "official"]
@@ -51,210 +59,13 @@ class Split(_Frozen):
     patients: Annotated[str, Field(min_length=1)]
 
 
-class Tensors(_Frozen):
+class Tensors(Frozen):
     """How an image is brought to the square that a network expects; see :mod:`cxr.data.tensors`."""
 
     resize: Literal["squash", "letterbox", "center_crop"]
 
 
-class Augmentation(_Frozen):
-    """Ranges of the random affine map, in ImageDataGenerator's units; see :mod:`cxr.augment`.
-
-    With 0 ``views`` each image gets a new map each time; otherwise one of so many, drawn once.
-    """
-
-    rotation: Annotated[float, Field(ge=0, le=180)]
-    width_shift: Annotated[float, Field(ge=0, lt=1)]
-    height_shift: Annotated[float, Field(ge=0, lt=1)]
-    shear: Annotated[float, Field(ge=0, lt=90)]
-    zoom: Annotated[float, Field(ge=0, lt=1)]
-    horizontal_flip: bool
-    views: Annotated[int, Field(ge=0)]
-
-
-def _ascending(brightness: tuple[float, float]) -> tuple[float, float]:
-    if brightness[0] > brightness[1]:
-        message = "give the lower factor first"
-        raise ValueError(message)
-    return brightness
-
-
-class Perturbation(_Frozen):
-    """Ranges of the perturbation that stands for a second hospital; see :mod:`cxr.augment`."""
-
-    rotation: Annotated[float, Field(ge=0, le=180)]
-    shear: Annotated[float, Field(ge=0, lt=90)]
-    zoom: Annotated[float, Field(ge=0, lt=1)]
-    horizontal_flip: bool
-    channel_shift: Annotated[float, Field(ge=0, le=255)]
-    brightness: Annotated[
-        tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]],
-        AfterValidator(_ascending),
-    ]
-
-
-class Dense(_Frozen):
-    """One hidden layer of a head: dense, optional batch norm, ReLU, then dropout."""
-
-    units: Annotated[int, Field(ge=1)]
-    batch_norm: bool
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-
-
-class Head(_Frozen):
-    """The layers on top of the backbone: pooling, dropout, hidden layers and the output.
-
-    ``layers`` names backbone layers, each of which is pooled; the results are concatenated. None
-    is the backbone's last layer. The output is one ``sigmoid``, the probability of PNEUMONIA; a
-    ``sigmoid_pair``, one per class; or the ``log_softmax`` of both classes. It also decides the
-    loss; see :mod:`cxr.training.losses`.
-    """
-
-    pool: Literal["flatten", "average", "max"]
-    layers: Annotated[tuple[str, ...], Field(min_length=1)] | None
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    dense: tuple[Dense, ...]
-    output: Literal["sigmoid", "sigmoid_pair", "log_softmax"]
-
-    @field_validator("layers")
-    @classmethod
-    def _pooled(cls, layers: tuple[str, ...] | None, known: ValidationInfo) -> Any:
-        if layers is not None and known.data.get("pool") == "flatten":
-            message = "layers of several sizes need pool: average or max, not flatten"
-            raise ValueError(message)
-        return layers
-
-
-class Blocks(_Frozen):
-    """Train these blocks of the backbone, counted from 1, and the head."""
-
-    blocks: tuple[Annotated[int, Field(ge=1)], ...]
-
-
-class FromLayer(_Frozen):
-    """Train the backbone from this layer on, counted from 0, and the head."""
-
-    from_layer: Annotated[int, Field(ge=0)]
-
-
-class Last(_Frozen):
-    """Train this many layers at the end of the network, counting layers without weights too."""
-
-    last: Annotated[int, Field(ge=1)]
-
-
-# Tags of the unions below. pydantic adds them to an error's location; no key looks like them.
-_TAGS = {
-    name: f"<{name}>" for name in ("word", "blocks", "from_layer", "last", "gradient", "regression")
-}
-
-
-def _tag(rule: Any) -> str | None:
-    """Return the tag of a rule's type, so that pydantic reports errors of that type alone."""
-    if isinstance(rule, str):
-        return _TAGS["word"]
-    keys = rule if isinstance(rule, dict) else getattr(rule, "model_fields_set", ())
-    if len(keys) != 1:  # `-S ...trainable.blocks=[5]` adds a second key to from_layer
-        return None
-    return _TAGS.get(next(iter(keys)))
-
-
-Trainable = Annotated[
-    Annotated[Literal["all", "backbone", "head", "above_freeze_blocks"], Tag(_TAGS["word"])]
-    | Annotated[Blocks, Tag(_TAGS["blocks"])]
-    | Annotated[FromLayer, Tag(_TAGS["from_layer"])]
-    | Annotated[Last, Tag(_TAGS["last"])],
-    Discriminator(
-        _tag,
-        custom_error_type="rule",
-        custom_error_message="Should be all, backbone, head, above_freeze_blocks, or exactly one "
-        "of blocks: [5], from_layer: 100, last: 5",
-    ),
-]
-
-
-class EarlyStopping(_Frozen):
-    """Stop if ``monitor`` has not improved by more than ``min_delta`` for ``patience`` epochs."""
-
-    monitor: Literal["val_loss", "val_accuracy"]
-    patience: Annotated[int, Field(ge=1)]
-    min_delta: Annotated[float, Field(ge=0)]
-
-
-class Plateau(_Frozen):
-    """Multiply the rate by ``factor`` if val_loss has not fallen for ``patience`` epochs."""
-
-    factor: Annotated[float, Field(gt=0, lt=1)]
-    patience: Annotated[int, Field(ge=1)]
-    min_learning_rate: Annotated[float, Field(ge=0)]
-
-
-class Phase(_Frozen):
-    """One compile-and-fit of a system, by gradient descent."""
-
-    data: Literal["clean", "perturbed"]
-    trainable: Trainable
-    learning_rate: Annotated[float, Field(gt=0)]
-    plateau: Plateau | None
-    epochs: Annotated[int, Field(ge=1)]
-    steps_per_epoch: Annotated[int, Field(ge=1)] | None
-    early_stopping: EarlyStopping | None
-    restore: Literal["val_loss", "val_accuracy"] | None
-
-
-class Penalty(_Frozen):
-    """The strengths of the L2 penalty to try, each ``1 / C`` of scikit-learn."""
-
-    strengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
-
-
-class LogisticRegression(_Frozen):
-    """A phase that fits a head of one sigmoid to frozen features; see :mod:`cxr.training.probe`."""
-
-    data: Literal["clean", "perturbed"]
-    trainable: Literal["head"]
-    logistic_regression: Penalty
-
-
-def _phase_tag(phase: Any) -> str:
-    """Return the tag of a phase's type, so that pydantic reports errors of that type alone."""
-    keys = phase if isinstance(phase, dict) else getattr(phase, "model_fields_set", ())
-    return _TAGS["regression" if "logistic_regression" in keys else "gradient"]
-
-
-AnyPhase = Annotated[
-    Annotated[Phase, Tag(_TAGS["gradient"])]
-    | Annotated[LogisticRegression, Tag(_TAGS["regression"])],
-    Discriminator(_phase_tag),
-]
-
-
-class System(_Frozen):
-    """Backbone x weights x head x phases: everything that distinguishes one system from another."""
-
-    backbone: str
-    weights: Annotated[str, Field(min_length=1)] | None
-    image_size: Annotated[int, Field(ge=1, le=4096)]
-    batch_size: Annotated[int, Field(ge=1)]
-    augmentation: Augmentation | None
-    class_weights: Literal["balanced"] | None
-    head: Head
-    phases: Annotated[dict[Name, AnyPhase], Field(min_length=1)]
-
-    @field_validator("phases")
-    @classmethod
-    def _fit_the_head(cls, phases: dict[str, Any], known: ValidationInfo) -> dict[str, Any]:
-        head = known.data.get("head")  # None if it is wrong itself
-        if head is not None and (head.dense or head.output != "sigmoid"):
-            for name, phase in phases.items():
-                if isinstance(phase, LogisticRegression):
-                    needs = "needs head.dense: [] and head.output: sigmoid"
-                    message = f"is a logistic regression, which {needs}"
-                    raise PydanticCustomError("own_words", message, {"key": name})
-        return phases
-
-
-class Checkpoint(_Frozen):
+class Checkpoint(Frozen):
     """How often training saves a checkpoint, and the space that all may take.
 
     See :class:`cxr.training.checkpoint.Checkpoint`.
@@ -265,7 +76,7 @@ class Checkpoint(_Frozen):
     gigabytes: Annotated[float, Field(gt=0)]
 
 
-class Training(_Frozen):
+class Training(Frozen):
     """Settings of training that all systems share."""
 
     precision: Literal["auto", "float32", "bfloat16"]
@@ -274,19 +85,19 @@ class Training(_Frozen):
     checkpoint: Checkpoint
 
 
-class Evaluate(_Frozen):
+class Evaluate(Frozen):
     """How a trained model is evaluated."""
 
     threshold: Annotated[float, Field(gt=0, lt=1)]
 
 
-class Tracking(_Frozen):
+class Tracking(Frozen):
     """Where MLflow stores the runs."""
 
     experiment: Annotated[str, Field(min_length=1)]
 
 
-class Params(_Frozen):
+class Params(Frozen):
     """All of params.yaml, whose comments explain each setting."""
 
     source: Annotated[str, Field(min_length=1)]
@@ -338,7 +149,7 @@ def load(path: str | os.PathLike[str] = "params.yaml") -> Params:
     try:
         return Params.model_validate_json(text)
     except ValidationError as error:
-        explain = partial(mistakes.explain, names=_field_names(), tags=_TAGS.values())
+        explain = partial(mistakes.explain, names=_field_names(), tags=TAGS.values())
         problems = dict.fromkeys(map(explain, error.errors()))
         raise InputError("; ".join(f"{path}: {problem}" for problem in problems)) from error
 
