@@ -96,10 +96,10 @@ class Clone:
         assert (done.returncode != 0) == fails, said
         return said
 
-    def cxr(self, *command: str, **env: str) -> str:
+    def cxr(self, *command: str, fails: bool = False, **env: str) -> str:
         """Run the command `cxr` with the clone's library."""
         src = str(self.root / "src")
-        return self.call("python", "-m", "cxr.cli", *command, PYTHONPATH=src, **env)
+        return self.call("python", "-m", "cxr.cli", *command, fails=fails, PYTHONPATH=src, **env)
 
     def stages(self, *command: str, **env: str) -> set[str]:
         """Run DVC and return the names of the stages that it ran (not: restored or skipped)."""

@@ -1,13 +1,14 @@
-"""The command ``cxr``: start the MLflow UI, log and show runs, and verify files."""
+"""The command ``cxr``: start the MLflow UI, log and show runs, sweep seeds, and verify files."""
 
 import argparse
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cxr.errors import reported
+from cxr.errors import InputError, reported
 
 UI = """\
 Start the MLflow UI on this machine, and print the address of each experiment's table of models.
@@ -34,6 +35,17 @@ runs, and the stages that MLflow lacks.
 With the id of an MLflow run, or its first characters: show its commit, DVC experiment, the MD5 of
 each input and output, the revisions that have these outputs, and how to rebuild them. A training
 has a sitting for each process that began or resumed it.
+"""
+SEEDS = """\
+Run the pipeline once per seed, each as a DVC experiment (seed-0, seed-1, ...), one after the other;
+then write sources/seeds.csv, from which the report shows mean and range, and print them. Split,
+initial weights and batch order all depend on the seed.
+
+Without seeds, nothing is run: the table is made from the experiments there are. An experiment
+counts if it started from HEAD and its parameters differ from params.yaml in the seed alone, so
+`dvc exp run --queue -S seed=0,1,2` and `dvc queue start` serve as well.
+
+Run it from the repository's root. What has been computed before is restored from DVC's cache.
 """
 CHECK = """\
 Read every file in DVC's cache and every output in this repository. Name each that is no longer what
@@ -69,6 +81,17 @@ def main() -> None:
         "name", nargs="?", default="workspace", metavar="REV_OR_RUN",
         help="a revision, or the id of an MLflow run (default: workspace)",
     )  # fmt: skip
+    swept = add("seeds", "run the pipeline with several seeds, and compare the spreads", SEEDS)
+    swept.add_argument(
+        "seeds",
+        nargs="?",
+        default=(),
+        type=_numbers,
+        help="for example 0,1,2 (default: run nothing)",
+    )
+    swept.add_argument(
+        "targets", nargs="*", help="stages, for example evaluate@probe (default: all)"
+    )
     add("check", "verify DVC's cache and the outputs", CHECK)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
@@ -80,6 +103,8 @@ def main() -> None:
                 sync(given.all)
             case "runs":
                 runs(given.name)
+            case "seeds":
+                seeds(given.seeds, given.targets)
             case "check":
                 from cxr import integrity  # here, so that --help does not import DVC
 
@@ -109,6 +134,30 @@ def runs(name: str) -> None:
     from cxr.tracking import runs
 
     log.info("%s", runs.describe(name))
+
+
+def seeds(numbers: Sequence[int], targets: Sequence[str]) -> None:
+    """Run the pipeline with each seed, write sources/seeds.csv, and print a summary.
+
+    Args:
+        numbers: the seeds; none to collect what there is.
+        targets: stages to run; none for all.
+
+    Raises:
+        InputError: an experiment failed, or no system has been evaluated.
+    """
+    from cxr import files, sweep
+    from cxr.tracking import seeds
+
+    seeds.run(numbers, targets)
+    table = seeds.collect()
+    if table.empty:
+        message = "no system has been evaluated with these parameters: run `cxr seeds 0,1,2`"
+        raise InputError(message)
+    path = Path("sources") / sweep.FILE
+    files.write_csv(path, table)
+    log.info("%s\n%s: %d rows. `dvc repro compare` shows them in the report.",
+             sweep.text(sweep.summary(table)), path, len(table))  # fmt: skip
 
 
 def ui(port: int) -> None:
@@ -141,6 +190,14 @@ def ui(port: int) -> None:
         os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
         where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
         os.execvp("mlflow", ["mlflow", "server", *where])
+
+
+def _numbers(text: str) -> list[int]:
+    """Return the seeds of a list such as ``0,1,2``."""
+    numbers = [int(part) for part in text.split(",")]
+    if min(numbers) < 0:
+        raise ValueError(text)
+    return numbers
 
 
 def _load(folder: Path) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException, NotDvcRepoError
 from dvc.repo import Repo
-from dvc.repo.experiments.utils import exp_refs
+from dvc.repo.experiments.utils import exp_refs, exp_refs_by_baseline
 from dvc.scm import NoSCM, RevError, resolve_rev
 from dvc_data.index import DataIndexDirError
 from ruamel.yaml import YAML
@@ -75,12 +75,20 @@ class Revision:
             InputError: it is not a JSON object.
         """
         path = f"{folder}/{NAME}"
-        content = self.repository.read(self._files.read_bytes, path, md5=self.outputs[path])
         try:
-            return dict(json.loads(content))
+            return dict(json.loads(self.read(path)))
         except (ValueError, TypeError) as error:
             message = f"{path} is not a JSON object ({error})"
             raise InputError(message) from error
+
+    def read(self, path: str) -> bytes:
+        """Read a file that git tracks, or an output.
+
+        Raises:
+            MissingError: git does not track it, and neither the cache nor a remote has it.
+        """
+        content = self.repository.read(self._files.read_bytes, path, md5=self.outputs.get(path))
+        return bytes(content)
 
     def copy(self, folder: str, root: Path) -> None:
         """Copy the outputs in a folder that records read to the same folder below ``root``.
@@ -157,6 +165,29 @@ class Repository:
             else:
                 found[text] = Revision(names, sha, _outputs(text), self)
         return list(found.values())
+
+    def of_head(self) -> list[Revision]:
+        """Return the workspace, HEAD, and the experiments that started from HEAD, by their names.
+
+        Those without a dvc.lock are left out.
+        """
+        scm = self.dvc.scm
+        found = [(WORKSPACE, WORKSPACE)]
+        if not isinstance(scm, NoSCM):
+            head = scm.get_rev()
+            experiments = exp_refs_by_baseline(scm, {head}).get(head, [])
+            found += [("HEAD", head)]
+            found += sorted((ref.name, resolve_rev(scm, str(ref))) for ref in experiments)
+        known = []
+        for name, rev in found:
+            try:
+                revision = self.find(rev)
+            except InputError:  # no stage had run there
+                continue
+            if revision is not None:
+                revision.names = [name]
+                known.append(revision)
+        return known
 
     def find(self, name: str) -> Revision | None:
         """Return the branch, tag, commit, experiment or ``workspace`` with this name, or None.
