@@ -28,7 +28,7 @@ def work(settings: params.Params, system: str) -> None:
     predicted = predictions.predict(
         trained, images, index, settings.perturbation, settings.inference_batch_size, settings.seed
     )
-    result = evaluation.evaluate(predicted, settings.evaluate.threshold, settings.seed)
+    result = evaluation.evaluate(predicted, settings.evaluate, settings.seed)
     evaluation.write(predicted, result, folder)
     figures.write(system, result, history, folder)
     clean, perturbed = samples(images, index, settings.perturbation, settings.seed)

@@ -256,6 +256,12 @@ class TestRefusal:
             ("training.require_gpu", 1, "valid boolean"),
             ("training.require_gpu", "yes", "valid boolean"),  # a boolean in YAML 1.1
             ("evaluate.threshold", 1, "less than 1"),
+            (
+                "evaluate.threshold",
+                "best",
+                "a number between 0 and 1, youden, or sensitivity: 0.95",
+            ),
+            ("evaluate.prevalence", 1, "less than 1"),
             ("evaluate.threshold", 0, "greater than 0"),
             ("tracking.experiment", "", "at least 1 character"),
             ("systems", {}, "at least 1 item"),

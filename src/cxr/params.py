@@ -8,9 +8,9 @@ import json
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Discriminator, Field, Tag, ValidationError
 
 from cxr import files, mistakes
 from cxr.errors import InputError
@@ -37,8 +37,8 @@ from cxr.system import (
 __all__ = [
     "AnyPhase", "Augmentation", "Blocks", "Checkpoint", "Counts", "Dense", "EarlyStopping",
     "Evaluate", "FromLayer", "Head", "Last", "LogisticRegression", "Params", "Penalty",
-    "Perturbation", "Phase", "Plateau", "Split", "System", "Tensors", "Tracking", "Training",
-    "load",
+    "Perturbation", "Phase", "Plateau", "Sensitivity", "Split", "System", "Tensors", "Tracking",
+    "Training", "load",
 ]  # fmt: skip
 
 
@@ -85,10 +85,35 @@ class Training(Frozen):
     checkpoint: Checkpoint
 
 
-class Evaluate(Frozen):
-    """How a trained model is evaluated."""
+class Sensitivity(Frozen):
+    """The threshold that reaches this sensitivity on validation."""
 
-    threshold: Annotated[float, Field(gt=0, lt=1)]
+    sensitivity: Annotated[float, Field(gt=0, le=1)]
+
+
+def _threshold_tag(rule: Any) -> str | None:
+    """Return the tag of a rule's type, so that pydantic reports errors of that type alone."""
+    if rule == "youden":
+        return TAGS["word"]
+    if isinstance(rule, Sensitivity) or (isinstance(rule, dict) and "sensitivity" in rule):
+        return TAGS["sensitivity"]
+    return TAGS["number"] if isinstance(rule, int | float) else None
+
+
+class Evaluate(Frozen):
+    """How a trained model is evaluated; see :mod:`cxr.evaluation`."""
+
+    threshold: Annotated[
+        Annotated[float, Field(gt=0, lt=1), Tag(TAGS["number"])]
+        | Annotated[Literal["youden"], Tag(TAGS["word"])]
+        | Annotated[Sensitivity, Tag(TAGS["sensitivity"])],
+        Discriminator(
+            _threshold_tag,
+            custom_error_type="rule",
+            custom_error_message="Should be a number between 0 and 1, youden, or sensitivity: 0.95",
+        ),
+    ]
+    prevalence: Annotated[float, Field(gt=0, lt=1)] | None
 
 
 class Tracking(Frozen):

@@ -115,8 +115,11 @@ class Last(Frozen):
 
 # Tags of the unions below. pydantic adds them to an error's location; no key looks like them.
 TAGS = {
-    name: f"<{name}>" for name in ("word", "blocks", "from_layer", "last", "gradient", "regression")
-}
+    name: f"<{name}>"
+    for name in (
+        "word", "number", "sensitivity", "blocks", "from_layer", "last", "gradient", "regression",
+    )
+}  # fmt: skip
 
 
 def _tag(rule: Any) -> str | None:

@@ -1,21 +1,27 @@
 """The evaluation: metrics of each split, of the perturbed test set and of each phase, and files."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import files
-from cxr.evaluation import evaluation, intervals, metrics
+from cxr import files, params
+from cxr.errors import InputError
+from cxr.evaluation import evaluation, intervals, metrics, threshold
+from cxr.evaluation.predictions import Predictions
 from tests.evaluation.spot import BRIGHTNESS, IMAGES, INDEX, MIDDLES, TEST, predict
 
 THRESHOLD = 0.4
-SUMMARY = ["auc", "accuracy", "precision", "recall", "specificity", "f1", "tp", "tn", "fp", "fn"]
+AT = params.Evaluate(threshold=THRESHOLD, prevalence=None)
+SUMMARY = [*metrics.FIGURES, "tp", "tn", "fp", "fn"]
+SPREAD = [f"{name}{end}" for name in metrics.FIGURES for end in ("", "_low", "_high")]
 COLUMNS = {"test": "probability", "perturbed": "perturbed_probability"}
 
 
 @pytest.fixture(scope="module")
 def found(predicted):
-    return evaluation.evaluate(predicted, THRESHOLD, 0)
+    return evaluation.evaluate(predicted, AT, 0)
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +42,14 @@ class TestEvaluate:
         assert sum(found[split][name] for name in ("tp", "tn", "fp", "fn")) == len(rows)
 
     def test_the_keys(self, found):
-        assert list(found) == ["threshold", "train", "val", "test", "perturbed", "phases"]
+        assert list(found) == [
+            "threshold", "threshold_rule", "prevalence", "train", "val", "test", "perturbed",
+            "test_at_half", "phases", "calibration", "conformal",
+        ]  # fmt: skip
         assert list(found["val"]) == SUMMARY
-        assert list(found["test"]) == list(found["perturbed"]) == [*SUMMARY, "auc_low", "auc_high"]
-        assert found["threshold"] == THRESHOLD
+        for part in ("test", "perturbed", "test_at_half"):
+            assert list(found[part]) == [*SPREAD, "tp", "tn", "fp", "fn"]
+        assert found["threshold"] == found["threshold_rule"] == THRESHOLD
 
     @pytest.mark.parametrize("phase", MIDDLES)
     @pytest.mark.parametrize("name", COLUMNS)
@@ -48,11 +58,11 @@ class TestEvaluate:
     ):
         rows = predicted.phases[predicted.phases["phase"] == phase]
         labels, probabilities = rows["label"].to_numpy(), rows[COLUMNS[name]].to_numpy()
-        low, high = intervals.auc_interval(
-            labels, probabilities, INDEX["patient"][TEST].to_numpy(), 0
-        )
-        expected = metrics.summarise(labels, probabilities, THRESHOLD)
-        assert found["phases"][phase][name] == expected | {"auc_low": low, "auc_high": high}
+        patients = INDEX["patient"][TEST].to_numpy()
+        spread = intervals.of_metrics(labels, probabilities, patients, 0, THRESHOLD, None)
+        expected = intervals.beside(metrics.summarise(labels, probabilities, THRESHOLD), spread)
+        known = {key: value for key, value in expected.items() if key in found["test"]}
+        assert found["phases"][phase][name] == known
 
     def test_the_test_set_has_the_metrics_of_the_last_phase(self, found):
         for name in COLUMNS:
@@ -61,20 +71,70 @@ class TestEvaluate:
 
     def test_perturbation_lowers_the_auc_of_a_model_that_measures_brightness(self, folder):
         predicted = predict(folder, perturbation=BRIGHTNESS)
-        found = evaluation.evaluate(predicted, THRESHOLD, 0)
+        found = evaluation.evaluate(predicted, AT, 0)
         assert found["perturbed"]["auc"] < found["test"]["auc"] - 0.02
 
     def test_the_threshold_changes_the_counts_but_not_the_auc(self, predicted, found):
-        strict = evaluation.evaluate(predicted, 0.95, 0)
+        at = params.Evaluate(threshold=0.95, prevalence=None)
+        strict = evaluation.evaluate(predicted, at, 0)
         assert strict["train"]["tp"] < found["train"]["tp"]
         assert strict["train"]["auc"] == found["train"]["auc"]
+
+    @pytest.mark.parametrize("rule", ["youden", params.Sensitivity(sensitivity=0.9)], ids=str)
+    def test_the_threshold_is_chosen_on_validation_alone(self, predicted, rule):
+        settings = params.Evaluate(threshold=rule, prevalence=None)
+        found = evaluation.evaluate(predicted, settings, 0)
+        val = predicted.images[predicted.images["split"] == "val"]
+        expected = threshold.choose(val["label"].to_numpy(), val["probability"].to_numpy(), rule)
+        assert found["threshold"] == expected
+        assert found["threshold_rule"] == settings.model_dump(mode="json")["threshold"]
+        hidden = predicted.images.assign(
+            probability=predicted.images["probability"].where(
+                predicted.images["split"] == "val", 0.5
+            )
+        )
+        others = Predictions(hidden, predicted.phases)
+        assert evaluation.evaluate(others, settings, 0)["threshold"] == expected
+
+    def test_the_prevalence_changes_predictive_values_and_net_benefit_alone(self, predicted, found):
+        settings = params.Evaluate(threshold=THRESHOLD, prevalence=0.05)
+        rare = evaluation.evaluate(predicted, settings, 0)["test"]
+        changed = {name for name in SUMMARY if rare[name] != found["test"][name]}
+        assert changed == {"ppv", "npv", "net_benefit"}
+
+    @pytest.mark.parametrize("table", ["images", "phases"])
+    def test_a_probability_that_is_not_a_number_names_its_image(self, predicted, table):
+        wrong = getattr(predicted, table).copy()
+        wrong.loc[wrong.index[-1], "probability"] = np.nan
+        broken = dataclasses.replace(predicted, **{table: wrong})
+        with pytest.raises(InputError, match=rf"no number for 1 images \({wrong['id'].iloc[-1]}\)"):
+            evaluation.evaluate(broken, AT, 0)
+
+    def test_one_patient_gives_intervals_of_no_width(self, predicted):
+        alone = Predictions(
+            predicted.images.assign(patient="one"), predicted.phases.assign(patient="one")
+        )
+        test = evaluation.evaluate(alone, AT, 0)["test"]
+        for name in metrics.FIGURES:
+            assert test[f"{name}_low"] == pytest.approx(test[name])
+            assert test[f"{name}_high"] == pytest.approx(test[name])
+
+    def test_equal_probabilities_are_at_chance_level(self, predicted):
+        flat = Predictions(
+            predicted.images.assign(probability=0.5), predicted.phases.assign(probability=0.5)
+        )
+        settings = params.Evaluate(threshold="youden", prevalence=None)
+        found = evaluation.evaluate(flat, settings, 0)
+        assert found["test"]["auc"] == 0.5
+        assert found["test"]["specificity"] == 0  # of two useless answers the sensitive one
+        assert found["conformal"]["undecided"] == 1
 
 
 class TestWrite:
     def test_the_files(self, written):
         assert sorted(path.name for path in written.iterdir()) == [
-            "confusion.csv", "metrics.json", "phases.csv", "precision_recall.csv",
-            "predictions.csv", "roc.csv",
+            "confusion.csv", "decision.csv", "metrics.json", "phases.csv", "precision_recall.csv",
+            "predictions.csv", "reliability.csv", "roc.csv",
         ]  # fmt: skip
 
     def test_the_columns(self, written):
@@ -125,7 +185,7 @@ class TestWrite:
         assert curve["recall"].max() == 1
 
     def test_the_same_predictions_give_the_same_bytes(self, predicted, written, tmp_path):
-        evaluation.write(predicted, evaluation.evaluate(predicted, THRESHOLD, 0), tmp_path)
+        evaluation.write(predicted, evaluation.evaluate(predicted, AT, 0), tmp_path)
         for path in written.iterdir():
             assert path.read_bytes() == (tmp_path / path.name).read_bytes()
 
@@ -134,7 +194,7 @@ class TestWrite:
 def test_a_test_set_of_one_class_has_no_auc_and_no_roc(folder, label, tmp_path, recwarn):
     chosen = ((INDEX["split"] != "test") | (INDEX["label"] == label)).to_numpy()
     predicted = predict(folder, IMAGES[chosen], INDEX[chosen].reset_index(drop=True))
-    found = evaluation.evaluate(predicted, THRESHOLD, 0)
+    found = evaluation.evaluate(predicted, AT, 0)
     evaluation.write(predicted, found, tmp_path)
     for metrics_of in (found["test"], found["perturbed"]):
         assert [metrics_of[name] for name in ("auc", "auc_low", "auc_high")] == [None] * 3

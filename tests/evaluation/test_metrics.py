@@ -6,6 +6,8 @@ from sklearn import metrics as sklearn
 
 from cxr.evaluation import metrics
 
+# Undefined where a class is missing.
+OF_TWO = {"auc", "balanced_accuracy", "mcc", "ppv", "npv", "net_benefit"}
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
 PROBABILITIES = np.array([0.1, 0.2, 0.5, 0.9, 0.3, 0.5, 0.6, 0.7, 0.8, 0.95])
 
@@ -39,7 +41,8 @@ class TestByHand:
                 "precision": 5 / 7,
                 "recall": 5 / 6,
                 "specificity": 0.5,
-                "f1": 10 / 13,
+                "balanced_accuracy": (5 / 6 + 0.5) / 2,
+                "mcc": (5 * 2 - 2 * 1) / np.sqrt(7 * 6 * 4 * 3),
             }
         )
 
@@ -47,8 +50,8 @@ class TestByHand:
         # The article's confusion matrix of its test set.
         found = metrics.rates(tp=362, tn=146, fp=4, fn=38)
         assert {name: round(value, 4) for name, value in found.items()} == {
-            "accuracy": 0.9236, "precision": 0.9891, "recall": 0.9050, "specificity": 0.9733,
-            "f1": 0.9452,
+            "accuracy": 0.9236, "balanced_accuracy": 0.9392, "precision": 0.9891, "recall": 0.9050,
+            "specificity": 0.9733, "mcc": 0.8291,
         }  # fmt: skip
 
     def test_auc_is_the_share_of_pairs_in_the_right_order(self):
@@ -61,9 +64,7 @@ class TestByHand:
 
     def test_a_summary_has_all_metrics_as_plain_numbers(self):
         summary = metrics.summarise(LABELS, PROBABILITIES, 0.5)
-        assert list(summary) == [
-            "auc", "accuracy", "precision", "recall", "specificity", "f1", "tp", "tn", "fp", "fn",
-        ]  # fmt: skip
+        assert list(summary) == [*metrics.FIGURES, "tp", "tn", "fp", "fn"]
         assert {type(value) for value in summary.values()} == {float, int}
         assert summary["tp"] == 5
         assert summary["recall"] == 5 / 6
@@ -81,7 +82,13 @@ def test_every_metric_equals_that_of_scikit_learn(seed, threshold):
         "precision": sklearn.precision_score(labels, predicted),
         "recall": sklearn.recall_score(labels, predicted),
         "specificity": sklearn.recall_score(labels, predicted, pos_label=0),
-        "f1": sklearn.f1_score(labels, predicted),
+        "average_precision": sklearn.average_precision_score(labels, probabilities),
+        "balanced_accuracy": sklearn.balanced_accuracy_score(labels, predicted),
+        "mcc": sklearn.matthews_corrcoef(labels, predicted),
+        "brier": sklearn.brier_score_loss(labels, probabilities),
+        "ppv": sklearn.precision_score(labels, predicted),
+        "npv": sklearn.precision_score(labels, predicted, pos_label=0),
+        "net_benefit": tp / 200 - fp / 200 * threshold / (1 - threshold),
         "tp": tp,
         "tn": tn,
         "fp": fp,
@@ -90,25 +97,65 @@ def test_every_metric_equals_that_of_scikit_learn(seed, threshold):
     assert metrics.summarise(labels, probabilities, threshold) == pytest.approx(expected)
 
 
+def test_weights_count_as_that_many_images():
+    labels, probabilities = noisy(60, 3)
+    times = np.random.default_rng(1).integers(0, 4, (5, 60))
+    found = metrics.weighted(times * labels, times * (1 - labels), probabilities, 0.4, None)
+    for row, weights in enumerate(times):
+        repeated = np.repeat(labels, weights), np.repeat(probabilities, weights)
+        expected = metrics.summarise(*repeated, 0.4)
+        for name, values in found.items():
+            assert values[row] == pytest.approx(expected[name]), name
+
+
+def test_predictive_values_and_net_benefit_follow_the_prevalence():
+    """Bayes's rule with a sensitivity of 0.8 and a specificity of 0.5, where 1 in 10 is ill."""
+    labels = np.repeat([1, 0], [5, 4])
+    probabilities = np.array([0.9, 0.9, 0.9, 0.9, 0.1, 0.9, 0.9, 0.1, 0.1])
+    found = metrics.summarise(labels, probabilities, 0.5, prevalence=0.1)
+    assert found["ppv"] == pytest.approx(0.08 / (0.08 + 0.45))
+    assert found["npv"] == pytest.approx(0.45 / (0.45 + 0.02))
+    assert found["net_benefit"] == pytest.approx(0.08 - 0.45)
+    assert found["precision"] == pytest.approx(4 / 6)  # that of the images
+
+
+@pytest.mark.parametrize("specificity", [0.0, 0.5, 0.9, 1.0])
+def test_the_sensitivity_at_a_specificity_is_that_of_the_roc_curve(specificity):
+    labels, probabilities = noisy(300, 4)
+    fpr, tpr, _ = sklearn.roc_curve(labels, probabilities, drop_intermediate=False)
+    found = metrics.sensitivity_at(
+        labels[np.newaxis], 1 - labels[np.newaxis], probabilities, specificity
+    )
+    assert found == pytest.approx(tpr[1 - fpr >= specificity - 1e-9].max())
+
+
+def test_the_sensitivity_at_a_specificity_needs_both_classes():
+    ones, zeros = np.ones((1, 3)), np.zeros((1, 3))
+    assert np.isnan(metrics.sensitivity_at(ones, zeros, np.array([0.1, 0.2, 0.3]), 0.9)).all()
+    assert np.isnan(metrics.sensitivity_at(zeros, ones, np.array([0.1, 0.2, 0.3]), 0.9)).all()
+
+
 class TestUndefined:
     @pytest.mark.parametrize(
         ("labels", "probabilities", "undefined"),
         [
-            pytest.param([1, 1], [0.9, 0.1], {"auc", "specificity"}, id="no NORMAL"),
-            pytest.param([0, 0], [0.9, 0.1], {"auc", "recall"}, id="no PNEUMONIA"),
-            pytest.param([0, 1], [0.2, 0.1], {"precision"}, id="nothing predicted as PNEUMONIA"),
+            pytest.param([1, 1], [0.9, 0.1], OF_TWO | {"specificity"}, id="no NORMAL"),
+            pytest.param(
+                [0, 0], [0.9, 0.1], OF_TWO | {"average_precision", "recall"}, id="no PNEUMONIA"
+            ),
+            pytest.param(
+                [0, 1],
+                [0.2, 0.1],
+                {"precision", "ppv", "mcc"},
+                id="nothing predicted as PNEUMONIA",
+            ),
             pytest.param(
                 [0, 0],
                 [0.2, 0.1],
-                {"auc", "precision", "recall", "f1"},
+                OF_TWO | {"average_precision", "precision", "recall"},
                 id="no PNEUMONIA in truth or prediction",
             ),
-            pytest.param(
-                [],
-                [],
-                {"auc", "accuracy", "precision", "recall", "specificity", "f1"},
-                id="no image",
-            ),
+            pytest.param([], [], set(metrics.FIGURES), id="no image"),
         ],
     )
     def test_undefined_metrics_are_none(self, labels, probabilities, undefined):

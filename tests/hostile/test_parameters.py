@@ -177,7 +177,7 @@ class TestValues:
             ("seed: 0", "seed: .nan", "seed is "),
             ("seed: 0", "seed: .inf", "seed is "),
             ("seed: 0", "seed: 1e400", "seed is "),
-            ("threshold: 0.5", "threshold: .nan", "evaluate.threshold is "),
+            ("threshold: youden", "threshold: .nan", "evaluate.threshold is "),
             ("learning_rate: 0.0001", "learning_rate: .inf", "learning_rate is "),
             ("224\n    batch_size: 62", f"{10**21}\n    batch_size: 62", "image_size is "),
             ("freeze_blocks: 4", f"freeze_blocks: [{'4, ' * 5000}]", "freeze_blocks is .*, ..."),

@@ -11,7 +11,7 @@ from tests.report.fabricate import Project, render, write_project
 
 @pytest.fixture(scope="module", autouse=True)
 def fewer_resamples() -> Iterator[None]:
-    """Save time: no case here is so close that 1,000 resamples would change it."""
+    """Save time: no case here is so close that 2,000 resamples would change it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(intervals, "RESAMPLES", 200)
         yield

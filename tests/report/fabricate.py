@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from cxr import files, params
-from cxr.evaluation import intervals, metrics
+from cxr.evaluation import evaluation
+from cxr.evaluation.predictions import Predictions
 from cxr.labels import CLASSES, SPLITS
 from cxr.report import differences, page
 from cxr.report.answer import Verdict, verdict
@@ -316,46 +317,16 @@ def write_evaluation(
     tables = []
     for place, phase in enumerate(reversed(phases)):
         distance = skill / 2**place * label
-        every = manifest[["id", "split", "label"]].assign(
+        every = manifest[["id", "split", "label", "patient"]].assign(
             probability=1 / (1 + np.exp(-distance - noise)),
             perturbed_probability=1 / (1 + np.exp(-2 / 3 * distance - noise - 0.1 * other)),
         )
         if place == 0:
-            predictions = every.drop(columns="perturbed_probability")
+            last = every.drop(columns="perturbed_probability")
         tables.append(every[test].drop(columns="split").assign(phase=phase))
-    columns = ["phase", "id", "label", "probability", "perturbed_probability"]
-    after = pd.concat(reversed(tables))[columns]
-    patients = manifest.set_index("id")["patient"]
-    by_phase = {
-        phase: {
-            "test": _metrics(rows, "probability", patients),
-            "perturbed": _metrics(rows, "perturbed_probability", patients),
-        }
-        for phase, rows in after.groupby("phase", sort=False)
-    }
-    found: dict[str, Any] = {"threshold": 0.5}
-    for split in ("train", "val"):
-        rows = predictions[predictions["split"] == split]
-        found[split] = metrics.summarise(
-            rows["label"].to_numpy(), rows["probability"].to_numpy(), 0.5
-        )
+    columns = ["phase", "id", "label", "patient", "probability", "perturbed_probability"]
+    predicted = Predictions(last, pd.concat(reversed(tables))[columns])
+    settings = params.load(REPOSITORY / "params.yaml").evaluate
     folder = root / "evaluations" / name
-    files.write_json(folder / "metrics.json", found | by_phase[phases[-1]] | {"phases": by_phase})
-    rows = predictions[test]
-    labels, probabilities = rows["label"].to_numpy(), rows["probability"].to_numpy()
-    for file, table in {
-        "predictions.csv": predictions,
-        "phases.csv": after,
-        "roc.csv": metrics.roc_points(labels, probabilities),
-        "precision_recall.csv": metrics.precision_recall_points(labels, probabilities),
-    }.items():
-        files.write_csv(folder / file, table)
+    evaluation.write(predicted, evaluation.evaluate(predicted, settings, 0), folder)
     (folder / "perturbed.png").write_bytes(b"\x89PNG of " + name.encode())
-
-
-def _metrics(rows: pd.DataFrame, column: str, patients: pd.Series) -> dict[str, Any]:
-    """Return the metrics of a test set, as in metrics.json."""
-    labels, probabilities = rows["label"].to_numpy(), rows[column].to_numpy()
-    interval = intervals.auc_interval(labels, probabilities, patients[rows["id"]].to_numpy(), 0)
-    low, high = interval or (None, None)
-    return metrics.summarise(labels, probabilities, 0.5) | {"auc_low": low, "auc_high": high}

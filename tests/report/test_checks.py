@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxr import params
 from cxr.report import checks
 from cxr.report.results import Context, Result
 from tests.report.fabricate import COMMIT, DEVICE, Project, with_leak, with_unknown_patients
@@ -26,7 +27,8 @@ def with_provenance(result: Result, **changes: Any) -> Result:
 
 def test_only_facts_that_the_files_prove_get_a_tick(results: list[Result], shared: Context) -> None:
     found = check(results, shared)
-    assert [label for label, line in found.items() if line.good] == [PATIENTS, PIXELS]
+    ticks = [label for label, line in found.items() if line.good]
+    assert ticks == [PATIENTS, PIXELS, "Threshold"]
     assert [label for label, line in found.items() if line.good is False] == []
 
 
@@ -76,17 +78,29 @@ class TestSplit:
 
 
 class TestThreshold:
-    def test_its_origin_cannot_be_known(self, results: list[Result], shared: Context) -> None:
+    def test_one_that_follows_from_validation_gets_a_tick(
+        self, results: list[Result], shared: Context
+    ) -> None:
         found = check(results, shared)["Threshold"]
+        assert found.good is True
+        assert found.note == "each system's own, chosen on validation: youden"
+        locked = sorted({result.metrics["threshold"] for result in results})
+        assert found.value == ", ".join(f"{cut:.3g}" for cut in locked)
+
+    def test_the_origin_of_a_number_cannot_be_known(
+        self, results: list[Result], shared: Context
+    ) -> None:
+        at = [replace(r, metrics={**r.metrics, "threshold": 0.5}) for r in results]
+        found = check(at, replace(shared, threshold=0.5))["Threshold"]
         assert (found.value, found.good) == ("0.5", None)
         assert "cannot tell how it was chosen" in found.note
 
-    def test_one_that_differs_from_the_parameters_is_marked(
-        self, results: list[Result], shared: Context
+    @pytest.mark.parametrize("rule", [0.4, params.Sensitivity(sensitivity=0.6)], ids=str)
+    def test_one_that_differs_from_the_rule_is_marked(
+        self, results: list[Result], shared: Context, rule: Any
     ) -> None:
-        found = check(results, replace(shared, threshold=0.4))["Threshold"]
+        found = check(results, replace(shared, threshold=rule))["Threshold"]
         assert found.good is False
-        assert found.note == "evaluate.threshold of params.yaml is now 0.4: run `dvc repro`"
 
 
 class TestShortcut:

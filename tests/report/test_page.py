@@ -293,8 +293,8 @@ class TestWrite:
             pages.write(results, shared, tmp_path)
         names = sorted(path.name for path in written.iterdir())
         assert names == [
-            "comparison.csv", "comparison.txt", "confusion.png", "index.html", "phases.csv",
-            "roc.png", "training_curves.png",
+            "comparison.csv", "comparison.txt", "comparisons.csv", "confusion.png", "index.html",
+            "phases.csv", "roc.png", "training_curves.png",
         ]  # fmt: skip
         for name in names:
             found = (written / name).read_bytes()

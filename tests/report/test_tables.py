@@ -173,7 +173,7 @@ class TestText:
         )
         (published,) = [line for line in lines if line.startswith("- published")]
         header = next(line for line in lines if line.startswith("system"))
-        assert published.index("0.7825") == header.index("accuracy")
+        assert published.index("0.7825") == header.index("at 0.5")
 
 
 def test_the_rule_of_a_phase_is_in_words(results: list[Result], shared: Context) -> None:

@@ -82,7 +82,7 @@ def test_evaluation_names_its_training(project):
     project.train()
     record = records.of(project.evaluate(threshold=0.6, auc=0.9))
     assert record.params == {"evaluate.threshold": "0.6", "evaluate.seed": "0"}
-    assert record.metrics == {"test/auc": 0.9}
+    assert record.metrics == {"test/auc": 0.9, "threshold": 0.6, "calibration/ece": 0.1}
     assert record.training == records.of(Path("models/vgg"))
     assert record.weights == record.training.weights
     # The prefix tells its tags from those of the training, in the same run.

@@ -6,40 +6,74 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import files
-from cxr.evaluation import intervals, metrics
+from cxr import files, params
+from cxr.errors import InputError
+from cxr.evaluation import calibration, conformal, decision, intervals, metrics, threshold
 from cxr.evaluation.predictions import Predictions
 from cxr.labels import CLASSES
 
+HALF = 0.5  # the threshold of the published systems
 
-def evaluate(predictions: Predictions, threshold: float, seed: int) -> dict[str, Any]:
-    """Compute the metrics of each split, of the perturbed test set and of each phase.
+
+def evaluate(predictions: Predictions, settings: params.Evaluate, seed: int) -> dict[str, Any]:
+    """Choose the threshold on validation, and compute all metrics at it.
 
     Args:
         predictions: from :func:`cxr.evaluation.predictions.predict`.
-        threshold: an image at or above it counts as PNEUMONIA, 0 to 1.
+        settings: how the threshold is chosen, and the prevalence.
         seed: ``seed`` of params.yaml, for the resampling of patients.
 
     Returns:
-        ``threshold``; the metrics of ``train``, ``val``, ``test`` and ``perturbed`` (the perturbed
-        test set), see :func:`cxr.evaluation.metrics.summarise`; and ``phases``, with ``test`` and
-        ``perturbed`` after each phase. ``test`` and ``perturbed`` also have ``auc_low`` and
-        ``auc_high``, the interval of the AUC, or None if it is undefined.
+        ``threshold``, ``threshold_rule`` and ``prevalence``; the metrics of ``train``, ``val``,
+        ``test`` and ``perturbed`` (the perturbed test set), see
+        :func:`cxr.evaluation.metrics.summarise`; ``test_at_half``, those of the test set at 0.5;
+        ``phases``, with ``test`` and ``perturbed`` after each phase; ``calibration``, measured on
+        the test set, and ``conformal``. ``test``, ``perturbed`` and ``test_at_half`` also have the
+        ends of each metric's interval, ``auc_low`` and ``auc_high``. Undefined figures are None.
+
+    Raises:
+        InputError: a probability is not a number, or the threshold cannot be chosen.
     """
-    result: dict[str, Any] = {"threshold": threshold}
-    for split in ("train", "val"):
-        rows = predictions.images[predictions.images["split"] == split]
-        labels, probabilities = rows["label"].to_numpy(), rows["probability"].to_numpy()
-        result[split] = metrics.summarise(labels, probabilities, threshold)
+    images = predictions.images
+    _check(images, "probability")
+    _check(predictions.phases, "probability")
+    _check(predictions.phases, "perturbed_probability")
+    val, test = _of(images, "val"), _of(images, "test")
+    cut = threshold.choose(*val, settings.threshold)
+
+    def with_intervals(rows: pd.DataFrame, column: str, at: float) -> dict[str, Any]:
+        given = rows["label"].to_numpy(), rows[column].to_numpy()
+        found = metrics.summarise(*given, at, settings.prevalence)
+        spread = intervals.of_metrics(
+            *given, rows["patient"].to_numpy(), seed, at, settings.prevalence
+        )
+        counts = {name: value for name, value in found.items() if name not in spread}
+        return intervals.beside({name: found[name] for name in spread}, spread) | counts
+
     phases = {
         phase: {
-            "test": _with_interval(rows, "probability", threshold, seed),
-            "perturbed": _with_interval(rows, "perturbed_probability", threshold, seed),
+            "test": with_intervals(rows, "probability", cut),
+            "perturbed": with_intervals(rows, "perturbed_probability", cut),
         }
         for phase, rows in predictions.phases.groupby("phase", sort=False)
     }
-    last = list(phases)[-1]
-    return result | phases[last] | {"phases": phases}
+    tested = images[images["split"] == "test"]
+    methods = calibration.fit(*val)
+    return {
+        "threshold": cut,
+        "threshold_rule": settings.model_dump(mode="json")["threshold"],
+        "prevalence": settings.prevalence,
+        "train": metrics.summarise(*_of(images, "train"), cut, settings.prevalence),
+        "val": metrics.summarise(*val, cut, settings.prevalence),
+        **phases[list(phases)[-1]],
+        "test_at_half": with_intervals(tested, "probability", HALF),
+        "phases": phases,
+        "calibration": {
+            name: {**method.settings, **calibration.measure(test[0], method.apply(test[1]))}
+            for name, method in methods.items()
+        },
+        "conformal": conformal.evaluate(val, test, tested["patient"].to_numpy(), seed),
+    }
 
 
 def write(predictions: Predictions, result: dict[str, Any], folder: Path) -> None:
@@ -50,29 +84,50 @@ def write(predictions: Predictions, result: dict[str, Any], folder: Path) -> Non
         result: from :func:`evaluate`.
         folder: for example ``evaluations/vgg16_transfer``.
     """
-    images = predictions.images.drop(columns="patient")
-    test = images[images["split"] == "test"]
-    labels, probabilities = test["label"].to_numpy(), test["probability"].to_numpy()
+    images = predictions.images
+    labels, probabilities = test = _of(images, "test")
     names, predicted = np.array(CLASSES), probabilities >= result["threshold"]
     tables = {
-        "predictions.csv": images,
+        "predictions.csv": images.drop(columns="patient"),
         "phases.csv": predictions.phases.drop(columns="patient"),
-        "roc.csv": metrics.roc_points(labels, probabilities),
-        "precision_recall.csv": metrics.precision_recall_points(labels, probabilities),
+        "roc.csv": metrics.roc_points(*test),
+        "precision_recall.csv": metrics.precision_recall_points(*test),
         "confusion.csv": pd.DataFrame(
             {"actual": names[labels], "predicted": names[predicted.astype(int)]}
         ),
+        "reliability.csv": _reliability(_of(images, "val"), test),
+        "decision.csv": decision.curve(*test, result["prevalence"]),
     }
     for name, table in tables.items():
         files.write_csv(folder / name, table)
     files.write_json(folder / "metrics.json", result)
 
 
-def _with_interval(
-    rows: pd.DataFrame, column: str, threshold: float, seed: int
-) -> dict[str, float | int | None]:
-    """Return the metrics of a column of probabilities and the interval of its AUC."""
-    labels, probabilities = rows["label"].to_numpy(), rows[column].to_numpy()
-    interval = intervals.auc_interval(labels, probabilities, rows["patient"].to_numpy(), seed)
-    low, high = interval or (None, None)
-    return metrics.summarise(labels, probabilities, threshold) | {"auc_low": low, "auc_high": high}
+def _of(images: pd.DataFrame, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels and probabilities of a split."""
+    rows = images[images["split"] == split]
+    return rows["label"].to_numpy(), rows["probability"].to_numpy()
+
+
+def _reliability(
+    val: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
+) -> pd.DataFrame:
+    """Return the reliability diagrams of the test set, one per method of calibration."""
+    tables = []
+    for name, method in calibration.fit(*val).items():
+        table = calibration.reliability(test[0], method.apply(test[1]))
+        table.insert(0, "method", name)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _check(rows: pd.DataFrame, column: str) -> None:
+    """Check that all probabilities are numbers."""
+    wrong = rows.loc[~np.isfinite(rows[column]), "id"]
+    if len(wrong):
+        message = (
+            f"the model gives no number for {len(wrong):,} images ({', '.join(wrong[:3])}"
+            f"{', ...' if len(wrong) > 3 else ''}): its weights are damaged or its training "
+            "diverged; train it again, for example with a lower learning rate"
+        )
+        raise InputError(message)

@@ -1,88 +1,121 @@
-"""Intervals of an AUC and of the difference of two AUCs, by resampling patients."""
+"""95 % intervals of metrics and of their differences, by resampling patients.
+
+Whole patients are drawn with replacement (the cluster bootstrap). Drawing images would make the
+intervals too narrow, because images of one patient are alike. All metrics of a set of images, and
+all systems that are compared on it, have the same resamples.
+"""
+
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from cxr import seeding
+from cxr.evaluation import metrics
 
-RESAMPLES = 1000  # enough for ends that are stable to the third digit
+RESAMPLES = 2000  # enough for ends that are stable to the third digit
 BLOCK = 2**18  # counts of images in memory at once: about 20 MB, however many images there are
 
+Interval = tuple[float, float]
+# From weights [rows, n] of the PNEUMONIA images and of the NORMAL ones, to figures [rows].
+Figures = Callable[[np.ndarray, np.ndarray], Mapping[str, np.ndarray]]
 
-def auc_interval(
-    labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, seed: int
-) -> tuple[float, float] | None:
-    """Return the 95 % interval of the AUC over resampled patients.
 
-    Whole patients are drawn with replacement (the cluster bootstrap). Drawing images would make the
-    interval too narrow, because images of one patient are alike.
+def resampled(
+    labels: np.ndarray, patients: np.ndarray, seed: int, figures: Figures
+) -> dict[str, np.ndarray]:
+    """Compute figures on resamples of the patients.
+
+    Args:
+        labels: [n], 0 or 1.
+        patients: [n], the patient of each image.
+        seed: ``seed`` of params.yaml.
+        figures: computes them from weights; see :data:`Figures`.
+
+    Returns:
+        float64 [2,000] for each figure, NaN where a resample leaves it undefined; nothing for a set
+        without images.
+    """
+    names, patient = np.unique(patients, return_inverse=True)
+    draws, n = seeding.generator(seed, "bootstrap"), len(names)
+    if n == 0:
+        return {}
+    blocks: list[Mapping[str, np.ndarray]] = []
+    block = max(1, BLOCK // len(patient))
+    for start in range(0, RESAMPLES, block):
+        count = min(block, RESAMPLES - start)
+        drawn = [np.bincount(draws.integers(n, size=n), minlength=n) for _ in range(count)]
+        times = np.stack(drawn)[:, patient].astype(float)  # how often each image was drawn
+        blocks.append(figures(times * (labels == 1), times * (labels == 0)))
+    return {name: np.concatenate([found[name] for found in blocks]) for name in blocks[0]}
+
+
+def interval(values: np.ndarray) -> Interval | None:
+    """Return the 2.5th and 97.5th percentile of a resampled figure; None if it is all NaN."""
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return None
+    low, high = np.percentile(defined, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def beside(
+    values: Mapping[str, float | None], spread: Mapping[str, Interval | None]
+) -> dict[str, float | None]:
+    """Return each figure with the ends of its interval: ``auc``, ``auc_low``, ``auc_high``."""
+    found: dict[str, float | None] = {}
+    for name, value in values.items():
+        low, high = spread.get(name) or (None, None)
+        found |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    return found
+
+
+def of_metrics(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    patients: np.ndarray,
+    seed: int,
+    threshold: float,
+    prevalence: float | None,
+) -> dict[str, Interval | None]:
+    """Return the interval of each metric of :data:`cxr.evaluation.metrics.FIGURES`.
 
     Args:
         labels: [n], 0 or 1.
         probabilities: [n], 0 to 1.
         patients: [n], the patient of each image.
         seed: ``seed`` of params.yaml.
-
-    Returns:
-        The 2.5th and 97.5th percentile over 1,000 resamples; None if no resample has both classes.
+        threshold: the same in all resamples, since it was not chosen on these images.
+        prevalence: see :func:`cxr.evaluation.metrics.weighted`.
     """
-    return _interval([auc for (auc,) in _resampled_aucs(labels, [probabilities], patients, seed)])
+
+    def figures(positive: np.ndarray, negative: np.ndarray) -> Mapping[str, np.ndarray]:
+        return metrics.weighted(positive, negative, probabilities, threshold, prevalence)
+
+    found = resampled(labels, patients, seed, figures)
+    return {name: interval(found.get(name, np.empty(0))) for name in metrics.FIGURES}
+
+
+def auc_interval(
+    labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, seed: int
+) -> Interval | None:
+    """Return the interval of an AUC; None if no resample has both classes."""
+    return of_metrics(labels, probabilities, patients, seed, 0.5, None)["auc"]
 
 
 def auc_difference_interval(
     labels: np.ndarray, one: np.ndarray, other: np.ndarray, patients: np.ndarray, seed: int
-) -> tuple[float, float] | None:
-    """Return the 95 % interval of AUC(one) - AUC(other), both on the same resampled patients.
+) -> Interval | None:
+    """Return the interval of AUC(one) - AUC(other), both on the same resampled patients.
 
     Pairing removes the variation that both share. If the interval excludes 0, the choice of
     patients does not explain the difference.
     """
-    pairs = _resampled_aucs(labels, [one, other], patients, seed)
-    return _interval([first - second for first, second in pairs])
 
+    def figures(positive: np.ndarray, negative: np.ndarray) -> Mapping[str, np.ndarray]:
+        first, second = (
+            metrics.weighted(positive, negative, column, 0.5, None)["auc"]
+            for column in (one, other)
+        )
+        return {"difference": first - second}
 
-def _interval(values: list[float]) -> tuple[float, float] | None:
-    if not values:
-        return None
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _resampled_aucs(
-    labels: np.ndarray, columns: list[np.ndarray], patients: np.ndarray, seed: int
-) -> list[list[float]]:
-    """Return the AUC of each column, for each resample of patients that has both classes."""
-    if len(np.unique(labels)) < 2:
-        return []
-    names, patient = np.unique(patients, return_inverse=True)
-    draws, n = seeding.generator(seed, "bootstrap"), len(names)
-    found: list[list[float]] = []
-    block = max(1, BLOCK // len(patient))
-    for start in range(0, RESAMPLES, block):
-        count = min(block, RESAMPLES - start)
-        drawn = [np.bincount(draws.integers(n, size=n), minlength=n) for _ in range(count)]
-        times = np.stack(drawn)[:, patient]  # how often each image was drawn
-        positive, negative = times * (labels == 1), times * (labels == 0)
-        both = positive.any(axis=1) & negative.any(axis=1)
-        aucs = [_weighted_aucs(positive[both], negative[both], column) for column in columns]
-        found += np.stack(aucs, axis=1).tolist()
-    return found
-
-
-def _weighted_aucs(
-    positive: np.ndarray, negative: np.ndarray, probabilities: np.ndarray
-) -> np.ndarray:
-    """Return AUCs by Mann-Whitney's U: the share of pairs in the right order, a tie as half.
-
-    Args:
-        positive: int64 [resamples, n], how often each PNEUMONIA image was drawn.
-        negative: the same for NORMAL images.
-        probabilities: [n].
-
-    Returns:
-        float64 [resamples].
-    """
-    order = np.argsort(probabilities, kind="stable")
-    _, starts = np.unique(probabilities[order], return_index=True)
-    above, below = (np.add.reduceat(n[:, order], starts, axis=1) for n in (positive, negative))
-    right = above * (below.cumsum(axis=1) - below / 2)
-    return right.sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
+    return interval(resampled(labels, patients, seed, figures).get("difference", np.empty(0)))

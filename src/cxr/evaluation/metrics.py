@@ -1,12 +1,123 @@
-"""Metrics of a binary classifier: those that the authors of the published systems report.
+"""Metrics of a binary classifier, for a set of images or for many resamples of it at once.
 
 PNEUMONIA (label 1) is the positive class throughout. An undefined metric (a division by zero, or
-AUC with one class) is None and not 0, which would read as a bad result.
+AUC with one class) is NaN, and None in a result, but never 0, which would read as a bad result.
+
+F1 is not among them: it depends on which class is called positive, ignores true negatives, and is
+neither a proper score nor one of decision analysis (Van Calster and others 2025).
 """
+
+import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
+
+# The names of :func:`weighted`, in the order of a result.
+FIGURES = (
+    "auc", "average_precision", "accuracy", "balanced_accuracy", "precision", "recall",
+    "specificity", "ppv", "npv", "mcc", "brier", "net_benefit",
+)  # fmt: skip
+
+
+def weighted(
+    positive: np.ndarray,
+    negative: np.ndarray,
+    probabilities: np.ndarray,
+    threshold: float,
+    prevalence: float | None,
+) -> dict[str, np.ndarray]:
+    """Return all metrics of weighted images, for each row of weights.
+
+    Args:
+        positive: [rows, n], the weight of each PNEUMONIA image and 0 for NORMAL, for example how
+            often it was drawn.
+        negative: the same for NORMAL images.
+        probabilities: [n], 0 to 1.
+        threshold: an image at or above it counts as PNEUMONIA.
+        prevalence: share of PNEUMONIA, 0 to 1, for ppv, npv and net_benefit; None for that of the
+            weighted images.
+
+    Returns:
+        float64 [rows] for each name of :data:`FIGURES`: area under the ROC curve; average
+        precision; those of :func:`rates`; positive and negative predictive value at the
+        prevalence; Brier score, the mean squared error, 0 (best) to 1; and net benefit, see
+        :func:`net_benefit`. NaN where undefined.
+    """
+    tied = [_by_value(n, probabilities) for n in (positive, negative)]
+    predicted = (probabilities >= threshold).astype(float)
+    tp, fp = positive @ predicted, negative @ predicted
+    all_positive, all_negative = positive.sum(axis=1), negative.sum(axis=1)
+    found = rates(tp, all_negative - fp, fp, all_positive - tp)
+    share = divide(all_positive, all_positive + all_negative) if prevalence is None else prevalence
+    sensitivity, specificity = found["recall"], found["specificity"]
+    ill, well = sensitivity * share, specificity * (1 - share)  # rightly called ill and well
+    errors = positive @ (1 - probabilities) ** 2 + negative @ probabilities**2
+    return {
+        "auc": _auc(*tied),
+        "average_precision": _average_precision(*tied),
+        **found,
+        "ppv": divide(ill, ill + (1 - specificity) * (1 - share)),
+        "npv": divide(well, well + (1 - sensitivity) * share),
+        "brier": divide(errors, all_positive + all_negative),
+        "net_benefit": net_benefit(sensitivity, specificity, share, threshold),
+    }
+
+
+def rates(tp: Any, tn: Any, fp: Any, fn: Any) -> dict[str, Any]:
+    """Return the rates computed from the four counts, each a number or an array.
+
+    Returns:
+        ``accuracy``; ``balanced_accuracy``, the mean of recall and specificity; ``precision`` tp /
+        (tp + fp); ``recall`` (sensitivity) tp / (tp + fn); ``specificity`` tn / (tn + fp); ``mcc``,
+        Matthews's correlation, -1 to 1. The others are 0 to 1; NaN where undefined.
+    """
+    tp, tn, fp, fn = (np.asarray(count, dtype=float) for count in (tp, tn, fp, fn))
+    recall, specificity = divide(tp, tp + fn), divide(tn, tn + fp)
+    scale = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    return {
+        "accuracy": divide(tp + tn, tp + tn + fp + fn),
+        "balanced_accuracy": (recall + specificity) / 2,
+        "precision": divide(tp, tp + fp),
+        "recall": recall,
+        "specificity": specificity,
+        "mcc": divide(tp * tn - fp * fn, scale),
+    }
+
+
+def net_benefit(sensitivity: Any, specificity: Any, prevalence: Any, threshold: Any) -> Any:
+    """Return the net benefit of acting at or above a threshold (Vickers and Elkin 2006).
+
+    It is the share of patients rightly called ill, minus the share wrongly called ill times
+    threshold / (1 - threshold), the number of needless treatments that one missed patient is worth
+    to who chooses that threshold. 0 is the benefit of calling nobody ill; the highest possible is
+    the prevalence.
+    """
+    harm = threshold / (1 - threshold)
+    return sensitivity * prevalence - (1 - specificity) * (1 - prevalence) * harm
+
+
+def sensitivity_at(
+    positive: np.ndarray, negative: np.ndarray, probabilities: np.ndarray, specificity: float
+) -> np.ndarray:
+    """Return the highest sensitivity of any threshold with at least this specificity.
+
+    Args:
+        positive: [rows, n], the weights of PNEUMONIA images, as for :func:`weighted`.
+        negative: the same of NORMAL images.
+        probabilities: [n].
+        specificity: 0 to 1.
+
+    Returns:
+        float64 [rows]; NaN if a class is missing.
+    """
+    called = [_by_value(n, -probabilities).cumsum(axis=1) for n in (positive, negative)]
+    true, false = (divide(n, n[:, -1:]) for n in called)
+    # Counts are whole numbers, so that a rate equal to the limit may miss it by rounding alone.
+    best = np.where(1 - false >= specificity - 1e-9, true, 0.0).max(axis=1)
+    return np.where(np.isnan(true[:, -1]) | np.isnan(false[:, -1]), np.nan, best)
 
 
 def confusion(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, int]:
@@ -26,23 +137,6 @@ def confusion(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -
     }
 
 
-def rates(tp: int, tn: int, fp: int, fn: int) -> dict[str, float | None]:
-    """Return the rates computed from the four counts.
-
-    Returns:
-        ``accuracy``; ``precision`` (positive predictive value) tp / (tp + fp); ``recall``
-        (sensitivity) tp / (tp + fn); ``specificity`` tn / (tn + fp); ``f1``, the harmonic mean of
-        precision and recall. Each is 0 to 1, or None if it is undefined.
-    """
-    return {
-        "accuracy": _ratio(tp + tn, tp + tn + fp + fn),
-        "precision": _ratio(tp, tp + fp),
-        "recall": _ratio(tp, tp + fn),
-        "specificity": _ratio(tn, tn + fp),
-        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
-    }
-
-
 def auc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
     """Return the area under the ROC curve, 0 to 1; None if a class is missing."""
     if len(np.unique(labels)) < 2:
@@ -51,11 +145,25 @@ def auc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
 
 
 def summarise(
-    labels: np.ndarray, probabilities: np.ndarray, threshold: float
+    labels: np.ndarray, probabilities: np.ndarray, threshold: float, prevalence: float | None = None
 ) -> dict[str, float | int | None]:
-    """Return all metrics of a split: auc, the rates and the four counts."""
+    """Return all metrics of a set of images, and the four counts.
+
+    Args:
+        labels: [n], 0 or 1; at least one.
+        probabilities: [n], 0 to 1.
+        threshold: an image at or above it counts as PNEUMONIA.
+        prevalence: for ppv, npv and net_benefit, see :func:`weighted`.
+    """
+    positive, negative = (labels == 1)[np.newaxis].astype(float), (labels == 0)[np.newaxis]
+    found = weighted(positive, negative.astype(float), probabilities, threshold, prevalence)
     counts = confusion(labels, probabilities, threshold)
-    return {"auc": auc(labels, probabilities)} | rates(**counts) | counts
+    return known({name: found[name].item() for name in FIGURES}) | counts
+
+
+def known(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Return figures with None instead of NaN, as they are written."""
+    return {name: None if math.isnan(value) else float(value) for name, value in figures.items()}
 
 
 def roc_points(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
@@ -83,5 +191,34 @@ def precision_recall_points(labels: np.ndarray, probabilities: np.ndarray) -> pd
     return pd.DataFrame(columns)
 
 
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def divide(part: Any, whole: Any) -> Any:
+    """Return a quotient of numbers or arrays, NaN where the divisor is 0."""
+    part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)[()]
+
+
+def _by_value(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the sums of the weights [rows, n] of equal values [n], from the lowest value up."""
+    if not len(values):
+        return np.zeros((len(weights), 1))
+    order = np.argsort(values, kind="stable")
+    _, starts = np.unique(values[order], return_index=True)
+    return np.add.reduceat(weights[:, order], starts, axis=1)
+
+
+def _auc(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """Return AUCs by Mann-Whitney's U: the share of pairs in the right order, a tie as half.
+
+    Args:
+        positive: [rows, values], the weight of PNEUMONIA at each probability, the lowest first.
+        negative: the same of NORMAL.
+    """
+    right = positive * (negative.cumsum(axis=1) - negative / 2)
+    return divide(right.sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
+
+
+def _average_precision(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """Return the mean of the precision at each probability, weighted by the gain in recall."""
+    true, false = (n[:, ::-1].cumsum(axis=1) for n in (positive, negative))
+    precision = np.nan_to_num(divide(true, true + false))  # of no image above: it gains nothing
+    return divide((positive[:, ::-1] * precision).sum(axis=1), true[:, -1])

@@ -1,7 +1,7 @@
 """The section "Can I believe it?": checks of the split, the evaluation and the origin.
 
 A check gets a tick only if the files prove it. Other facts are stated without one: no file shows
-how a threshold was chosen.
+how a threshold was chosen that is given as a number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from cxr.evaluation import intervals, metrics
+from cxr import params
+from cxr.errors import InputError
+from cxr.evaluation import intervals, metrics, threshold
 from cxr.report import wording
 from cxr.report.leaks import in_test_and_rest, unknown_patients
 from cxr.report.results import CHANCE, Context, Result
@@ -142,19 +144,9 @@ def _patients_check(manifest: pd.DataFrame, unknown: int) -> Check:
 
 def _evaluation_checks(results: Sequence[Result], shared: Context) -> list[Check]:
     """Check how the systems were evaluated."""
-    thresholds = sorted({result.metrics["threshold"] for result in results})
     seeds = sorted({result.record["seed"] for result in results})
-    current = thresholds == [shared.threshold]
     return [
-        Check(
-            "Threshold",
-            ", ".join(f"{threshold:g}" for threshold in thresholds),
-            "evaluate.threshold of params.yaml. This report cannot tell how it was chosen: one "
-            "chosen on the test set makes every figure but the AUC too high"
-            if current
-            else f"evaluate.threshold of params.yaml is now {shared.threshold:g}: run `dvc repro`",
-            None if current else False,
-        ),
+        _threshold_check(results, shared),
         Check(
             "Intervals",
             f"95 %, {intervals.RESAMPLES:,} resamples",
@@ -166,6 +158,32 @@ def _evaluation_checks(results: Sequence[Result], shared: Context) -> list[Check
         ),
         _shortcut_check(shared.manifest),
     ]
+
+
+def _threshold_check(results: Sequence[Result], shared: Context) -> Check:
+    """Check that each threshold is the one that the rule gives on the validation predictions."""
+    rule, locked = shared.threshold, [result.metrics["threshold"] for result in results]
+    value = ", ".join(f"{cut:.3g}" for cut in sorted(set(locked)))
+    if isinstance(rule, int | float):
+        note = (
+            "evaluate.threshold of params.yaml, a number. This report cannot tell how it was "
+            "chosen: one chosen on the test set makes every figure but the AUC too high"
+        )
+        return Check("Threshold", value, note, None if set(locked) == {rule} else False)
+    how = rule if isinstance(rule, str) else f"a sensitivity of {rule.sensitivity:g}"
+    if [_chosen(result, rule) for result in results] == locked:
+        return Check("Threshold", value, f"each system's own, chosen on validation: {how}", True)
+    note = f"not what evaluate.threshold ({how}) gives on validation: run `dvc repro`"
+    return Check("Threshold", value, note, False)
+
+
+def _chosen(result: Result, rule: str | params.Sensitivity) -> float | None:
+    """Return the threshold that a rule gives on validation; None if it gives none."""
+    val = result.predictions[result.predictions["split"] == "val"]
+    try:
+        return threshold.choose(val["label"].to_numpy(), val["probability"].to_numpy(), rule)
+    except InputError:
+        return None
 
 
 def _shortcut_check(manifest: pd.DataFrame) -> Check:

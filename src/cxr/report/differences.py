@@ -122,12 +122,12 @@ def pairs(results: Sequence[Result], shared: Context) -> list[Pair]:
         InputError: systems were tested on other images than each other or than the manifest's.
     """
     results = [result for result in results if not result.is_probe]
-    tests = _tests(results, shared)
+    tested = tests(results, shared)
     compared = [
         Pair(
             transfer,
             control,
-            _difference(tests[transfer.name], tests[control.name], "probability", shared.seed),
+            _difference(tested[transfer.name], tested[control.name], "probability", shared.seed),
             *controls.differences(transfer.record["system"], control.record["system"]),
         )
         for transfer in results
@@ -148,17 +148,21 @@ def yardstick(results: Sequence[Result], shared: Context) -> Yardstick | None:
     probe = next((result for result in results if result.is_probe), None)
     if probe is None:
         return None
-    tests = _tests(results, shared)
+    tested = tests(results, shared)
     differences = {
-        name: _difference(test, tests[probe.name], "probability", shared.seed)
-        for name, test in tests.items()
+        name: _difference(test, tested[probe.name], "probability", shared.seed)
+        for name, test in tested.items()
         if name != probe.name
     }
     return Yardstick(probe, differences)
 
 
-def _tests(results: Sequence[Result], shared: Context) -> dict[str, pd.DataFrame]:
-    """Return each system's predictions of the test set; see :func:`_test`."""
+def tests(results: Sequence[Result], shared: Context) -> dict[str, pd.DataFrame]:
+    """Return each system's predictions of the test set with their patients, ordered by id.
+
+    Raises:
+        InputError: systems were tested on other images than each other or than the manifest's.
+    """
     return {
         r.name: _test(r.name, r.predictions[r.predictions["split"] == "test"], shared.manifest)
         for r in results

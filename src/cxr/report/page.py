@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from cxr import files
 from cxr.labels import SPLITS
-from cxr.report import figures, learning, style, wording
+from cxr.report import comparisons, figures, learning, style, wording
 from cxr.report.answer import AGAINST_PROBE, WORDS, Verdict, verdict, yardstick_sentence
 from cxr.report.checks import checks
 from cxr.report.differences import Phases, Yardstick, phase_results
@@ -66,8 +66,8 @@ def page(results: Sequence[Result], shared: Context, answer: Verdict, phases: Ph
 def write(results: Sequence[Result], shared: Context, folder: Path) -> str:
     """Write the page, the tables and the figures.
 
-    The files are index.html; comparison.csv, comparison.txt and phases.csv; training_curves.png,
-    roc.png and confusion.png.
+    The files are index.html; comparison.csv, comparison.txt, comparisons.csv and phases.csv;
+    training_curves.png, roc.png and confusion.png.
 
     Returns:
         The text of comparison.txt, for the terminal.
@@ -83,6 +83,7 @@ def write(results: Sequence[Result], shared: Context, folder: Path) -> str:
     style.save(figures.roc(tested), folder / "roc.png")
     style.save(figures.confusion(tested), folder / "confusion.png")
     files.write_csv(folder / "comparison.csv", rows)
+    files.write_csv(folder / "comparisons.csv", comparisons.table(results, shared))
     files.write_csv(folder / "phases.csv", steps)
     files.write_text(folder / "comparison.txt", table + "\n")
     files.write_text(folder / "index.html", page(results, shared, answer, phases))

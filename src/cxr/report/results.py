@@ -28,8 +28,8 @@ class Result:
         record: train.json.
         provenance: provenance.json of the training.
         history: one row per epoch.
-        metrics: metrics.json: the threshold, and the metrics of each split, of the perturbed test
-            set and of each phase. An undefined metric is None.
+        metrics: metrics.json: the threshold and its rule, and the metrics of each split, of the
+            perturbed test set and of each phase. An undefined metric is None.
         predictions: id, split, label, probability.
         phase_predictions: phase, id, label, probability, perturbed_probability of the test set.
         samples: perturbed.png, clean and perturbed test images.
@@ -106,7 +106,8 @@ class Context:
 
     Attributes:
         protocol: ``split.protocol`` of params.yaml.
-        threshold: ``evaluate.threshold`` of params.yaml.
+        threshold: ``evaluate.threshold`` of params.yaml: a number or a rule.
+        prevalence: ``evaluate.prevalence`` of params.yaml.
         seed: ``seed`` of params.yaml.
         perturbation: ``perturbation`` of params.yaml.
         manifest: one row per image, see :mod:`cxr.data.manifest`.
@@ -115,7 +116,8 @@ class Context:
     """
 
     protocol: str
-    threshold: float
+    threshold: float | str | params.Sensitivity
+    prevalence: float | None
     seed: int
     perturbation: Mapping[str, Any]
     manifest: pd.DataFrame
@@ -177,6 +179,7 @@ def context(settings: params.Params, manifest: Path, summary: Path, source: Path
     return Context(
         protocol=settings.split.protocol,
         threshold=settings.evaluate.threshold,
+        prevalence=settings.evaluate.prevalence,
         seed=settings.seed,
         perturbation=settings.perturbation.model_dump(mode="json"),
         manifest=files.read_csv(manifest),

@@ -7,13 +7,17 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
+from cxr.evaluation import metrics
 from cxr.report import wording
 from cxr.report.answer import AGAINST_PROBE, WORDS, Verdict, yardstick_sentence
 from cxr.report.differences import Difference, PhaseResult, Phases, Yardstick
 from cxr.report.results import Result, published_of
 
-METRICS = ("auc", "accuracy", "precision", "recall", "specificity", "f1")
+METRICS = ("auc", "accuracy", "precision", "recall", "specificity")
 COUNTS = ("tp", "tn", "fp", "fn")
+# Of the terminal's columns, after the AUC. Published accuracies are at 0.5, or at a threshold that
+# their authors do not state.
+_SHOWN = ("perturbed_auc", "accuracy", "half_accuracy", "recall", "specificity")
 WIDTH = 120  # columns of the terminal
 PERTURBED = ("auc", "auc_low", "auc_high", "accuracy")  # of the perturbed test set, in the tables
 
@@ -48,7 +52,7 @@ def text(verdict: Verdict, rows: pd.DataFrame, phases: pd.DataFrame) -> str:
     """
     headers = (
         "system", "weights", "params, M", "epochs", "AUC", "95 %", "perturbed", "accuracy",
-        "precision", "recall",
+        "at 0.5", "recall", "specif.",
     )  # fmt: skip
     right = {"params, M", "epochs"}
     lines = [list(headers)]
@@ -70,7 +74,7 @@ def _row(result: Result, against_probe: Difference | None) -> dict[str, Any]:
     """Return a system's row of the comparison."""
     last, record = list(result.phases.items())[-1]
     published = published_of(result, last)
-    known = ("auc", "auc_low", "auc_high", *METRICS[1:], *COUNTS)
+    spread = [f"{metric}{end}" for metric in metrics.FIGURES for end in ("", "_low", "_high")]
     return {
         "system": result.name,
         "backbone": result.weights["backbone"],
@@ -78,7 +82,9 @@ def _row(result: Result, against_probe: Difference | None) -> dict[str, Any]:
         "parameters": record["parameters"]["total"],
         "trainable": record["parameters"]["trainable"],
         "epochs": result.record["epochs"],
-        **_known(result.test, known),
+        "threshold": result.metrics["threshold"],
+        **_known(result.test, [*spread, *COUNTS]),
+        **_known(result.metrics["test_at_half"], ("accuracy", "recall", "specificity"), "half_"),
         **_gain("probe_difference", against_probe),
         **_known(result.perturbed, PERTURBED, "perturbed_"),
         **_known(published["test"], ("auc", "accuracy", "precision", "recall"), "published_"),
@@ -162,18 +168,18 @@ def _line(name: str, start: str, trained: int, row: pd.Series) -> list[str]:
         name, start, f"{_millions(trained)}/{_millions(row['parameters'])}", str(row["epochs"]),
         wording.number(row["auc"]),
         wording.interval(row["auc_low"], row["auc_high"]).replace(" to ", wording.DASH),
-        *(wording.number(row[key]) for key in ("perturbed_auc", "accuracy", "precision", "recall")),
+        *(wording.number(row.get(key)) for key in _SHOWN),
     ]  # fmt: skip
 
 
 def _published_lines(row: pd.Series) -> list[list[str]]:
     """Return the line of published figures, or no line if there are none."""
-    auc, *rates = (
+    auc, accuracy, recall = (
         "" if wording.unknown(value := row.get(f"published_{key}")) else wording.published(value)
-        for key in ("auc", "accuracy", "precision", "recall")
+        for key in ("auc", "accuracy", "recall")
     )
-    found = any([auc, *rates])
-    return [["- published", "", "", "", auc, "", "", *rates]] if found else []
+    found = any([auc, accuracy, recall])
+    return [["- published", "", "", "", auc, "", "", "", accuracy, recall, ""]] if found else []
 
 
 def _notes(rows: pd.DataFrame) -> list[str]:
@@ -181,6 +187,7 @@ def _notes(rows: pd.DataFrame) -> list[str]:
     split = rows["published_split"].dropna()
     return [
         "params, M: millions of parameters, trained/all. perturbed: AUC on the perturbed test set.",
+        "accuracy, recall, specif(icity): at the locked threshold. at 0.5: accuracy there.",
         *(
             f"published, {', '.join(rows['system'][split[split == words].index])}: {words}"
             for words in split.unique()

@@ -9,13 +9,19 @@ from typing import Any
 # `epoch` comes first, with the curves of training in its first row and those of validation in its
 # second.
 CURVES = ("accuracy", "auc", "loss")
-TEST = ("auc", "auc_low", "auc_high", "accuracy", "precision", "recall", "specificity", "f1")
+TEST = (
+    "auc", "auc_low", "auc_high", "average_precision", "accuracy", "balanced_accuracy", "precision",
+    "npv", "recall", "specificity", "mcc", "brier", "net_benefit",
+)  # fmt: skip
 EVALUATED = {
     "train": ("auc", "accuracy"),
     "val": ("auc", "accuracy"),
     "test": TEST,
     "perturbed": ("auc", "auc_low", "auc_high", "accuracy"),
+    "test_at_half": ("accuracy",),
+    "conformal": ("coverage", "undecided"),
 }
+CALIBRATION = ("slope", "ece")  # of the probabilities as they are
 COMPARED = ("auc", "accuracy", "perturbed_auc")
 
 
@@ -26,6 +32,16 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
         for name, value in flat(values, "/").items()
         if isinstance(value, int | float) and math.isfinite(value)
     }
+
+
+def of_evaluation(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of metrics.json that MLflow gets, nested."""
+    picked: dict[str, Any] = {
+        part: {name: figures[part].get(name) for name in names} for part, names in EVALUATED.items()
+    }
+    picked["threshold"] = figures["threshold"]
+    picked["calibration"] = {name: figures["calibration"]["none"][name] for name in CALIBRATION}
+    return picked
 
 
 def of_epoch(row: Mapping[str, Any]) -> dict[str, float]:

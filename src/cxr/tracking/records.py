@@ -269,10 +269,7 @@ def _evaluate(folder: Path, provenance: Mapping[str, Any]) -> Record:
     return _record(
         folder, provenance,
         parameters={"evaluate": own.pop("evaluate") | own},
-        figures={
-            split: {name: figures[split].get(name) for name in names}
-            for split, names in metrics.EVALUATED.items()
-        },
+        figures=metrics.of_evaluation(figures),
         images=images,
         note=notes.written(
             f"{notes.EVALUATION} of {system}", provenance, images, notes.evaluation(figures)
