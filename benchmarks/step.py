@@ -149,7 +149,8 @@ def fitting(
         constant = tf.nest.map_structure(tf.constant, shuffled[0])
         data = tf.data.Dataset.from_tensors(constant).repeat(case.steps)
     model = keras.Model(trained.input, trained.output)  # with functions of its own to train
-    model = augment.with_transforms(model) if shuffled.with_transforms else model
+    if shuffled.with_transforms:
+        model = augment.with_transforms(model, shuffled.appearance)
     descent.compile_model(model, system.phases[case.phase].learning_rate, system.head.output)
     model.jit_compile = model.jit_compile if way.jit_compile == "auto" else way.jit_compile
     model.steps_per_execution = way.steps_per_execution

@@ -44,7 +44,19 @@ AUGMENTATION = params.Augmentation(
     shear=0.2,
     zoom=0.4,
     horizontal_flip=True,
+    magnification=None,
+    appearance=None,
+    original=0,
     views=0,
+)
+
+APPEARANCE = params.Appearance(
+    blur=(0.5, 1.2),
+    jpeg=(30, 89),
+    unsharp=params.Unsharp(sigma=1.0, amount=(0.3, 1.0)),
+    gamma=0.4,
+    contrast=(0.7, 1.25),
+    brightness=0.08,
 )
 
 

@@ -13,6 +13,11 @@ from tests.small import AUGMENTATION, PERTURBATION
 
 # The article's shear of 0.2 degrees moves next to nothing: a test of the order needs more.
 WILD = AUGMENTATION.model_copy(update={"shear": 25.0})
+STILL = params.Augmentation(
+    rotation=0, width_shift=0, height_shift=0, shear=0, zoom=0, horizontal_flip=False,
+    magnification=None, appearance=None, original=0, views=0,
+)  # fmt: skip
+MAGNIFICATION = params.Magnification(x=(0.85, 1.2), y=(0.85, 1.3))
 NOTHING = {"theta": 0.0, "tx": 0.0, "ty": 0.0, "shear": 0.0, "zx": 1.0, "zy": 1.0, "flip": 0.0}
 
 
@@ -149,14 +154,47 @@ def test_draws_fill_their_ranges_and_stay_in_them():
 
 
 def test_ranges_of_zero_draw_the_identity():
-    still = params.Augmentation(
-        rotation=0, width_shift=0, height_shift=0, shear=0, zoom=0, horizontal_flip=False, views=0
-    )
-    draws = augment.draw(still, (32, 32), 9, 0, "train", 0, 0)
+    draws = augment.draw(STILL, (32, 32), 9, 0, "train", 0, 0)
     np.testing.assert_array_equal(draws, np.repeat(row(), 9, axis=0))
     np.testing.assert_allclose(
         augment.matrices(draws, (32, 32)), np.tile(np.eye(3), (9, 1, 1)), atol=1e-12
     )
+
+
+def test_draws_are_those_of_earlier_versions():
+    """Magnification draws apart from the rest, so that old settings give the same batches."""
+    expected = [
+        [2.64598287, -29.94998059, -63.59042884, -0.09312, 0.83733348, 0.86947485, 0],
+        [24.44883065, 27.0709414, -41.27881187, -0.09699745, 0.99468513, 0.78213441, 0],
+    ]
+    draws = augment.draw(AUGMENTATION, (224, 224), 2, 0, "train", 3, 17)
+    np.testing.assert_allclose(draws, expected, atol=1e-8)
+    magnified = AUGMENTATION.model_copy(update={"magnification": MAGNIFICATION})
+    again = augment.draw(magnified, (224, 224), 2, 0, "train", 3, 17)
+    np.testing.assert_array_equal(np.delete(again, [4, 5], 1), np.delete(draws, [4, 5], 1))
+
+
+def test_magnification_divides_the_zoom_of_each_axis_alone():
+    draws, magnified = (
+        augment.draw(
+            AUGMENTATION.model_copy(update={"magnification": each}), (32, 32), 4000, 0, "train", 1
+        )
+        for each in (None, MAGNIFICATION)
+    )
+    x, y = (draws[:, 4:6] / magnified[:, 4:6]).T
+    for factors, (low, high) in ((x, MAGNIFICATION.x), (y, MAGNIFICATION.y)):
+        assert low <= factors.min() < low + 0.01
+        assert high - 0.01 < factors.max() <= high
+        assert abs(factors.mean() - (low + high) / 2) < 0.01
+    assert np.abs(np.corrcoef([x, y, *draws.T]) - np.eye(9))[:2].max() < 0.06
+
+
+def test_a_magnification_of_2_shows_the_middle_twice_as_large():
+    twice = params.Magnification(x=(2, 2), y=(1, 1))
+    settings = STILL.model_copy(update={"magnification": twice})
+    image = smooth(33)
+    seen = by_layer(image, augment.draw(settings, (33, 33), 1, 0))[0]
+    np.testing.assert_allclose(seen[:, ::2], image[:, 8:25], atol=1e-3)  # the middle column is 16
 
 
 def test_the_same_seed_phase_epoch_and_step_draw_the_same():

@@ -375,7 +375,7 @@ class TestRefusal:
     @pytest.mark.parametrize(
         ("brightness", "answer"),
         [
-            ([1.5, 0.5], " is [1.5, 0.5]: give the lower factor first"),
+            ([1.5, 0.5], " is [1.5, 0.5]: give the lower value first"),
             ([-0.5, 1], ".0 is -0.5: input should be greater than or equal to 0"),
             ([0.5], ".1 is missing: give it a value"),
         ],

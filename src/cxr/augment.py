@@ -3,7 +3,8 @@
 ImageDataGenerator, which the published systems use, interpolates image by image on the CPU. A chain
 of Keras's random layers interpolates once per layer. Here rotation, shift, shear, zoom and flip are
 composed into one matrix on the host, and the grey image is interpolated once.
-``python -m benchmarks.feeding`` compares the speeds.
+``python -m benchmarks.feeding`` compares the speeds. The image's appearance changes after the map
+(:mod:`cxr.appearance`), where the augmentation has one.
 
 Augmentation depends on (seed, phase, epoch, step) alone, so any batch can be drawn again, in any
 order and on any backend. A perturbation depends on (seed, id of the image) alone, so an image
@@ -17,11 +18,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from cxr import params, seeding
+from cxr import appearance, params, seeding
 
 DRAWS = ("theta", "tx", "ty", "shear", "zx", "zy", "flip")
 AS_FLOAT = "as_float"  # the layer that converts raw pixels to float; transforms come after it
-TRANSFORM = 10  # numbers per image: 8 of the affine map, 2 of the tone
+TRANSFORM = 10  # numbers per image: 8 of the affine map, 2 of the tone; those of appearance follow
 
 
 def draw(
@@ -43,13 +44,19 @@ def draw(
     Returns:
         float64 [count, 7], the columns of :data:`DRAWS`: rotation in degrees; shifts along x and y
         in pixels; shear in degrees; zooms along x and y (a factor: above 1 shows more, smaller);
-        flip, 0 or 1.
+        flip, 0 or 1. A magnification divides the zooms.
 
         Here ``width_shift`` is along the width. ImageDataGenerator swaps rows and columns in its
         matrix, so its ``height_shift_range`` moves images sideways (tried, Keras 3.15).
     """
     unit = seeding.generator(seed, "augment", *purpose).random((count, len(DRAWS)))
-    return _ranged(unit, settings, shape)
+    draws = _ranged(unit, settings, shape)
+    if settings.magnification is not None:
+        x, y = settings.magnification.x, settings.magnification.y
+        # Draws of their own, so that the others are the same with and without them.
+        unit = seeding.generator(seed, "magnification", *purpose).random((count, 2))
+        draws[:, 4:6] /= np.array([x[0], y[0]]) + unit * np.ptp([x, y], axis=1)
+    return draws
 
 
 def perturbations(
@@ -76,6 +83,9 @@ def perturbations(
         shear=settings.shear,
         zoom=settings.zoom,
         horizontal_flip=settings.horizontal_flip,
+        magnification=None,
+        appearance=None,
+        original=0,
         views=0,
     )
     low, high = settings.brightness
@@ -108,47 +118,62 @@ def matrices(draws: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return from_centre @ rotation @ shift @ shearing @ zooming @ to_centre @ mirror
 
 
-def transforms(matrices: np.ndarray, tones: np.ndarray | None = None) -> np.ndarray:
+def transforms(
+    matrices: np.ndarray, tones: np.ndarray | None = None, appearances: np.ndarray | None = None
+) -> np.ndarray:
     """Return maps [count, 3, 3] and tones [count, 2] as a model's input, float32 [count, 10].
 
-    Without tones, grey values do not change.
+    Without tones, grey values do not change. Appearances [count, 6], from
+    :func:`cxr.appearance.draw`, are six more columns.
     """
     if tones is None:
         tones = np.tile([0.0, 1.0], (len(matrices), 1))
-    return np.column_stack([matrices.reshape(-1, 9)[:, :8], tones]).astype("float32")
+    columns = [matrices.reshape(-1, 9)[:, :8], tones]
+    if appearances is not None:
+        columns.append(appearances)
+    return np.column_stack(columns).astype("float32")
 
 
-def transform_images(images: Any, transforms: Any) -> Any:
+def transform_images(
+    images: Any, transforms: Any, settings: params.Appearance | None = None
+) -> Any:
     """Apply an affine map and a tone to each image, given as arrays or as a model's tensors.
 
     Args:
-        images: [batch, height, width, channels], grey values 0 to 255, any dtype.
-        transforms: float32 [batch, 10] from :func:`transforms`.
+        images: [batch, height, width, channels], grey values 0 to 255, any dtype. One channel
+            where the appearance changes.
+        transforms: float32 [batch, 10] from :func:`transforms`; [batch, 16] with ``settings``.
+        settings: of the change of appearance that follows; None for none.
 
     Returns:
         float32 of the same shape.
     """
     moved = AffineAugmentation()([images, transforms[:, :8]])
-    return ToneAugmentation()([moved, transforms[:, 8:]])
+    toned = ToneAugmentation()([moved, transforms[:, 8:TRANSFORM]])
+    if settings is None:
+        return toned
+    return appearance.change_images(toned, transforms[:, TRANSFORM:], settings)
 
 
-def with_transforms(model: keras.Model) -> keras.Model:
+def with_transforms(model: keras.Model, settings: params.Appearance | None = None) -> keras.Model:
     """Return a model that transforms the images (augments or perturbs) before ``model``.
 
     Both share their weights. Save and serve ``model``, which has only Keras's own layers.
 
     Args:
         model: takes uint8 [batch, size, size, 1], and has a layer :data:`AS_FLOAT`.
+        settings: of the change of appearance; None for none.
 
     Returns:
         A model with two inputs: X-rays uint8 [batch, size, size, 1], and transforms float32
-        [batch, 10] from :func:`transforms`.
+        [batch, 10] from :func:`transforms`, or [batch, 16] with ``settings``.
     """
     image = keras.Input(model.input_shape[1:], dtype="uint8", name="xray")
-    transform = keras.Input((TRANSFORM,), dtype="float32", name="transform")
+    width = TRANSFORM if settings is None else TRANSFORM + len(appearance.DRAWS)
+    transform = keras.Input((width,), dtype="float32", name="transform")
     # After AS_FLOAT, because a uint8 input would truncate the transformed pixels.
     rest = keras.Model(model.get_layer(AS_FLOAT).output, model.output, name=model.name)
-    return keras.Model([image, transform], rest(transform_images(image, transform)))
+    return keras.Model([image, transform], rest(transform_images(image, transform, settings)))
 
 
 @keras.saving.register_keras_serializable(package="cxr")

@@ -17,6 +17,7 @@ from cxr.errors import InputError
 from cxr.system import (
     TAGS,
     AnyPhase,
+    Appearance,
     Augmentation,
     Blocks,
     Dense,
@@ -26,19 +27,21 @@ from cxr.system import (
     Head,
     Last,
     LogisticRegression,
+    Magnification,
     Name,
     Penalty,
     Perturbation,
     Phase,
     Plateau,
     System,
+    Unsharp,
 )
 
 __all__ = [
-    "AnyPhase", "Augmentation", "Blocks", "Checkpoint", "Counts", "Dense", "EarlyStopping",
-    "Evaluate", "FromLayer", "Head", "Last", "LogisticRegression", "Params", "Penalty",
-    "Perturbation", "Phase", "Plateau", "Sensitivity", "Split", "System", "Tensors", "Tracking",
-    "Training", "load",
+    "AnyPhase", "Appearance", "Augmentation", "Blocks", "Checkpoint", "Counts", "Dense",
+    "EarlyStopping", "Evaluate", "FromLayer", "Head", "Last", "LogisticRegression",
+    "Magnification", "Params", "Penalty", "Perturbation", "Phase", "Plateau", "Sensitivity",
+    "Split", "System", "Tensors", "Tracking", "Training", "Unsharp", "load",
 ]  # fmt: skip
 
 

@@ -27,10 +27,51 @@ class Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        message = "give the lower value first"
+        raise ValueError(message)
+    return limits
+
+
+Factor = Annotated[float, Field(ge=0.1, le=10)]
+Factors = Annotated[tuple[Factor, Factor], AfterValidator(_ascending)]
+Sigma = Annotated[float, Field(ge=0.1, le=100)]
+Quality = Annotated[int, Field(ge=1, le=100)]
+NotNegative = Annotated[float, Field(ge=0)]
+NotNegatives = Annotated[tuple[NotNegative, NotNegative], AfterValidator(_ascending)]
+
+
+class Magnification(Frozen):
+    """Ranges of the factors of the anatomy's size, drawn for each axis alone."""
+
+    x: Factors
+    y: Factors
+
+
+class Unsharp(Frozen):
+    """An unsharp mask: how much of what a Gaussian of ``sigma`` pixels removes is added."""
+
+    sigma: Sigma
+    amount: NotNegatives
+
+
+class Appearance(Frozen):
+    """Ranges of what changes an X-ray's grey values alone; see :mod:`cxr.appearance`."""
+
+    blur: Annotated[tuple[Sigma, Sigma], AfterValidator(_ascending)] | None
+    jpeg: Annotated[tuple[Quality, Quality], AfterValidator(_ascending)] | None
+    unsharp: Unsharp | None
+    gamma: Annotated[float, Field(ge=0, le=3)]
+    contrast: NotNegatives
+    brightness: Annotated[float, Field(ge=0, le=1)]
+
+
 class Augmentation(Frozen):
     """Ranges of the random affine map, in ImageDataGenerator's units; see :mod:`cxr.augment`.
 
     With 0 ``views`` each image gets a new map each time; otherwise one of so many, drawn once.
+    ``original`` is the probability that it gets none.
     """
 
     rotation: Annotated[float, Field(ge=0, le=180)]
@@ -39,14 +80,10 @@ class Augmentation(Frozen):
     shear: Annotated[float, Field(ge=0, lt=90)]
     zoom: Annotated[float, Field(ge=0, lt=1)]
     horizontal_flip: bool
+    magnification: Magnification | None
+    appearance: Appearance | None
+    original: Annotated[float, Field(ge=0, lt=1)]
     views: Annotated[int, Field(ge=0)]
-
-
-def _ascending(brightness: tuple[float, float]) -> tuple[float, float]:
-    if brightness[0] > brightness[1]:
-        message = "give the lower factor first"
-        raise ValueError(message)
-    return brightness
 
 
 class Perturbation(Frozen):
@@ -57,10 +94,7 @@ class Perturbation(Frozen):
     zoom: Annotated[float, Field(ge=0, lt=1)]
     horizontal_flip: bool
     channel_shift: Annotated[float, Field(ge=0, le=255)]
-    brightness: Annotated[
-        tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]],
-        AfterValidator(_ascending),
-    ]
+    brightness: NotNegatives
 
 
 class Dense(Frozen):

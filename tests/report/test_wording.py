@@ -89,6 +89,18 @@ def test_settings_of_a_system(results: list[Result]) -> None:
     assert found["Training time"] == "150 s (12 epochs, 12.0 s each)"
 
 
+def test_nested_ranges_are_in_brackets() -> None:
+    magnification = {"x": [0.85, 1.2], "y": [0.85, 1.3]}
+    unsharp = {"sigma": 1.0, "amount": [0.3, 1.0]}
+    appearance = {"blur": None, "jpeg": [30, 89], "unsharp": unsharp, "gamma": 0.4}
+    settings = {"zoom": 0.0, "magnification": magnification, "appearance": appearance, "views": 4}
+    assert wording.ranges(settings) == (
+        "magnification (x 0.85 to 1.2, y 0.85 to 1.3), "
+        "appearance (jpeg 30 to 89, unsharp (sigma 1, amount 0.3 to 1), gamma 0.4), views 4"
+    )
+    assert wording.ranges({"magnification": None, "appearance": None, "original": 0.0}) == ""
+
+
 def test_settings_that_are_off(results: list[Result]) -> None:
     off = with_settings(results[1], augmentation=None)
     found = wording.settings(replace(off, record=dict(off.record) | {"class_weights": None}))

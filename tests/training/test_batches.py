@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import augment, seeding
+from cxr import appearance, augment, seeding
 from cxr.errors import InputError
 from cxr.training import batches
-from tests.small import AUGMENTATION, PERTURBATION
+from tests.small import APPEARANCE, AUGMENTATION, PERTURBATION
 
 COUNT = 23
 # Each image is filled with its row's number, from which its label follows.
@@ -224,6 +224,89 @@ class TestViews:
             dataset = self.shuffled(epoch, features=True)
             seen |= {row for step in range(3) for row in dataset[step][0][:, 0].tolist()}
         assert seen == set(range(4 * len(TRAIN)))
+
+
+class TestAppearances:
+    """What the augmentation's appearance and original add to a batch."""
+
+    CHANGING = AUGMENTATION.model_copy(update={"appearance": APPEARANCE})
+    KEEPING = CHANGING.model_copy(update={"original": 0.4})
+    SEEDS = range(30)
+
+    def test_are_six_more_numbers_and_change_no_other(self):
+        with_appearance, without = shuffled(self.CHANGING, epoch=2), shuffled(AUGMENTATION, epoch=2)
+        for step in (2, 0, 1):
+            (images, transforms), labels = with_appearance[step]
+            (same_images, same_transforms), same_labels = without[step]
+            assert transforms.shape == (5, 16)
+            np.testing.assert_array_equal(transforms[:, :10], same_transforms)
+            np.testing.assert_array_equal(images, same_images)
+            np.testing.assert_array_equal(labels, same_labels)
+            drawn = appearance.draw(APPEARANCE, 5, 0, "train", 2, step)
+            np.testing.assert_array_equal(transforms[:, 10:], drawn.astype("float32"))
+
+    def test_leave_some_images_as_they_are(self):
+        unchanged = [1, 0, 0, 0, 1, 0, 0, 0, 0, 1, *appearance.NEUTRAL]
+        share = []
+        for seed in self.SEEDS:
+            keeping, changing = shuffled(self.KEEPING, seed), shuffled(self.CHANGING, seed)
+            for step in range(3):
+                given, otherwise = keeping[step][0][1], changing[step][0][1]
+                kept = (given == unchanged).all(1)
+                np.testing.assert_array_equal(given[~kept], otherwise[~kept])
+                share += kept.tolist()
+        assert abs(np.mean(share) - 0.4) < 0.08
+
+    def test_of_perturbed_images_come_after_their_tones(self):
+        dataset = shuffled(self.CHANGING, perturbations=PERTURBATIONS)
+        (_, transforms), _ = dataset[0]
+        tones = PERTURBATIONS[1][dataset.rows_of(0)].astype("float32")
+        np.testing.assert_array_equal(transforms[:, 8:10], tones)
+        assert transforms.shape == (5, 16)
+
+    @pytest.mark.parametrize("ranges", [CHANGING, KEEPING], ids=["all", "with the original"])
+    def test_of_views_belong_to_the_image(self, ranges):
+        ranges = ranges.model_copy(update={"views": 3})
+        looks = batches.appearances(ranges, INDEX["id"], 0)
+        maps = batches.views(ranges, (6, 6), INDEX["id"], 0)
+        count = 4 if ranges.original else 3
+        assert (maps.shape, looks.shape) == ((count, COUNT, 3, 3), (count, COUNT, 6))
+        np.testing.assert_array_equal(
+            batches.appearances(ranges, INDEX["id"][::-3], 0), looks[:, ::-1][:, ::3]
+        )
+        if ranges.original:
+            np.testing.assert_array_equal(maps[0], np.tile(np.eye(3), (COUNT, 1, 1)))
+            np.testing.assert_array_equal(looks[0], np.tile(appearance.NEUTRAL, (COUNT, 1)))
+        plain = ranges.model_copy(update={"original": 0.0, "appearance": None})
+        np.testing.assert_array_equal(maps[-3:], batches.views(plain, (6, 6), INDEX["id"], 0))
+        assert batches.appearances(plain, INDEX["id"], 0) is None
+
+    def test_of_features_and_images_are_the_same_views(self):
+        ranges = self.KEEPING.model_copy(update={"views": 3})
+        looks = batches.appearances(ranges, INDEX["id"], 0)
+        maps = batches.views(ranges, (6, 6), INDEX["id"], 0)
+        rows = np.arange(4 * len(TRAIN), dtype="float16")[:, np.newaxis]
+        first = []
+        for seed in self.SEEDS:
+            features = batches.Shuffled(
+                rows, np.tile(LABELS[TRAIN], 4), np.arange(len(TRAIN)), 5, None, None, None, seed,
+                "train", views=4, original=0.4,
+            )  # fmt: skip
+            images = batches.Shuffled(
+                IMAGES, LABELS, TRAIN, 5, None, ranges, None, seed, "train", maps=maps,
+                appearances=looks,
+            )  # fmt: skip
+            for step in range(3):
+                view, place = np.divmod(features[step][0][:, 0].astype(int), len(TRAIN))
+                (pixels, transforms), _ = images[step]
+                assert pixels[:, 0, 0, 0].tolist() == TRAIN[place].tolist()
+                drawn = (each[view, TRAIN[place]] for each in (maps, looks))
+                maps_drawn, looks_drawn = drawn
+                expected = augment.transforms(maps_drawn, None, looks_drawn)
+                np.testing.assert_array_equal(transforms, expected)
+                first += view.tolist()
+        shares = np.bincount(first, minlength=4) / len(first)
+        np.testing.assert_allclose(shares, [0.4, 0.2, 0.2, 0.2], atol=0.08)
 
 
 class TestPerturbations:

@@ -11,7 +11,7 @@ import pytest
 from cxr import files, params
 from cxr.models import network
 from cxr.training import extraction, feature_files, features
-from tests.small import AUGMENTATION, PERTURBATION, head, phase, weights_of
+from tests.small import APPEARANCE, AUGMENTATION, PERTURBATION, head, phase, weights_of
 from tests.trained import IMAGES, INDEX, plain, train, val_loss
 from tests.training.test_device import CPU
 from tests.training.test_device import settings as training
@@ -20,6 +20,14 @@ pytestmark = pytest.mark.usefixtures("tiny")
 
 BLOCK_2 = params.Blocks(blocks=(2,))
 VIEWS = AUGMENTATION.model_copy(update={"views": 3})
+CHANGING = VIEWS.model_copy(
+    update={
+        "appearance": APPEARANCE,
+        "magnification": params.Magnification(x=(0.85, 1.2), y=(0.85, 1.3)),
+        "original": 0.25,
+        "views": 2,
+    }
+)
 INPUTS = {"images.npy": "a", "index.csv": "b", "weights": "c"}
 
 
@@ -88,7 +96,11 @@ class TestExtract:
             expected = whole.predict(IMAGES[rows][..., np.newaxis], verbose=0)
             np.testing.assert_allclose(of.array, expected, rtol=1e-3, atol=1e-3)
 
-    @pytest.mark.parametrize("augmentation", [None, AUGMENTATION, VIEWS], ids=str)
+    @pytest.mark.parametrize(
+        "augmentation",
+        [None, AUGMENTATION, VIEWS, CHANGING, CHANGING.model_copy(update={"views": 0})],
+        ids=["none", "maps", "views", "views of other appearance", "maps and appearance"],
+    )
     @pytest.mark.parametrize("data", ["clean", "perturbed"])
     def test_training_gives_the_same_with_its_files(self, augmentation, data, tmp_path, caplog):
         """To float tolerance: the features are float16."""
@@ -231,6 +243,22 @@ class TestShared:
         extract(tmp_path, two_phases(augmentation=VIEWS), "same")
         assert passes == [2]
         extract(tmp_path, two_phases(augmentation=VIEWS), "other", seed=1)
+        assert passes == [2, 2]
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"appearance": None},
+            {"appearance": APPEARANCE.model_copy(update={"gamma": 0.3})},
+            {"magnification": None},
+            {"original": 0.5},
+        ],
+        ids=["without appearance", "another gamma", "without magnification", "another share"],
+    )
+    def test_views_with_other_settings_are_not(self, changes, tmp_path, passes):
+        extract(tmp_path, two_phases(augmentation=CHANGING))
+        other = CHANGING.model_copy(update=changes)
+        extract(tmp_path, two_phases(augmentation=other), "other")
         assert passes == [2, 2]
 
     def test_another_pooling_is_another_layer(self, tmp_path, passes):

@@ -5,11 +5,11 @@ import logging
 import numpy as np
 import pytest
 
-from cxr import params
+from cxr import appearance, params
 from cxr.errors import InputError
 from cxr.models import network
 from cxr.training import batches, feature_files, features, fit
-from tests.small import AUGMENTATION, PERTURBATION, phase, system
+from tests.small import APPEARANCE, AUGMENTATION, PERTURBATION, phase, system
 from tests.trained import IMAGES, INDEX, plain, train
 
 BLOCK_2 = params.Blocks(blocks=(2,))
@@ -123,6 +123,18 @@ class TestOnce:
             own = passing.maps[view * 19 : (view + 1) * 19]
             np.testing.assert_array_equal(own, data.maps[view][TRAIN])
         np.testing.assert_array_equal(passing.maps[3 * 19 :], np.tile(np.eye(3), (8, 1, 1)))
+
+    def test_gives_the_appearance_of_each_view_and_none_of_validation(self):
+        ranges = VIEWS.model_copy(update={"appearance": APPEARANCE, "original": 0.25})
+        data = data_of(system(augmentation=ranges))
+        passing = features.once(data, ranges, np.inf)
+        assert (passing.views, passing.appearance) == (4, APPEARANCE)  # the image itself too
+        assert passing.rows.tolist() == [*TRAIN] * 4 + [*VAL]
+        neutral = [list(appearance.NEUTRAL)]
+        assert passing.appearances[:19].tolist() == neutral * 19
+        np.testing.assert_array_equal(passing.appearances[19:38], data.appearances[1][TRAIN])
+        assert passing.appearances[4 * 19 :].tolist() == neutral * 8
+        assert features.once(data, ranges, 0).appearance is None
 
     @pytest.mark.parametrize(("limit", "views"), [(65, 3), (64, 0)])
     def test_gives_validation_alone_where_there_is_no_room(self, limit, views):

@@ -44,7 +44,7 @@ def settings(result: Result) -> dict[str, str]:
 
 
 def ranges(settings: Mapping[str, Any]) -> str:
-    """Describe an augmentation or a perturbation; settings that are 0 or false are left out."""
+    """Describe an augmentation or a perturbation; what is 0, false or null is left out."""
     parts = []
     for key, value in settings.items():
         match value:
@@ -52,6 +52,8 @@ def ranges(settings: Mapping[str, Any]) -> str:
                 parts.append(words(key))
             case [low, high]:
                 parts.append(f"{words(key)} {low:g} to {high:g}")
+            case Mapping():
+                parts.append(f"{words(key)} ({ranges(value)})")
             case _ if value:
                 parts.append(f"{words(key)} {value:g}")
     return ", ".join(parts)

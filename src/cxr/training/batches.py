@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from cxr import augment, params, seeding
+from cxr import appearance, augment, params, seeding
 from cxr.errors import InputError
 
 # Maps float64 [n, 3, 3] and tones float64 [n, 2] of n images; see cxr.augment.perturbations.
@@ -27,9 +27,11 @@ class Ordered(keras.utils.PyDataset):
         with_transforms: add transforms to the inputs, for a model that augments or perturbs
             (:func:`cxr.augment.with_transforms`). Perturbations and maps imply it.
         maps: an affine map for each of the rows, [rows, 3, 3]; None for the identity.
+        appearances: of each of the rows, [rows, 6]; None for a model that changes none.
 
     Each batch is (inputs, labels): images uint8 [batch, size, size, 1], or a pair of images and
-    transforms float32 [batch, 10], or features float32; labels float32 [batch, 1].
+    transforms float32 [batch, 10], or [batch, 16] with appearances, or features float32; labels
+    float32 [batch, 1].
     """
 
     def __init__(
@@ -41,10 +43,12 @@ class Ordered(keras.utils.PyDataset):
         perturbations: Perturbations | None = None,
         with_transforms: bool = False,
         maps: np.ndarray | None = None,
+        appearances: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         self.images, self.labels, self.rows = images, labels, rows
-        self.batch_size, self.perturbations, self.maps = batch_size, perturbations, maps
+        self.batch_size, self.perturbations = batch_size, perturbations
+        self.maps, self.looks = maps, appearances
         self.with_transforms = with_transforms or perturbations is not None or maps is not None
 
     def __len__(self) -> int:
@@ -65,7 +69,8 @@ class Ordered(keras.utils.PyDataset):
             perturbing, tones = (of_all[rows] for of_all in self.perturbations)
             # Maps go from output to input pixels, so the perturbation, applied first, is left.
             maps = perturbing @ maps
-        return (images, augment.transforms(maps, tones)), labels
+        appearances = self.appearances(step, len(rows))
+        return (images, augment.transforms(maps, tones, appearances)), labels
 
     def rows_of(self, step: int) -> np.ndarray:
         """Return the rows of one batch."""
@@ -76,6 +81,12 @@ class Ordered(keras.utils.PyDataset):
         if self.maps is None:
             return np.tile(np.eye(3), (count, 1, 1))
         return self.maps[step * self.batch_size : (step + 1) * self.batch_size]
+
+    def appearances(self, step: int, count: int) -> np.ndarray | None:
+        """Return the appearances of one batch, [count, 6]; None for a model that changes none."""
+        if self.looks is None:
+            return None
+        return self.looks[step * self.batch_size : (step + 1) * self.batch_size]
 
 
 class Shuffled(Ordered):
@@ -91,13 +102,16 @@ class Shuffled(Ordered):
     Args:
         images, labels, rows, batch_size, perturbations: as for :class:`Ordered`. The features of
             view k of the images have the rows ``rows + k * len(rows)``.
-        augmentation: ranges of the random maps; None for no augmentation.
+        augmentation: ranges of the random maps and appearances; None for no augmentation.
         steps: batches per epoch; None for all whole ones.
         seed: ``seed`` of params.yaml.
         phase: name of the phase.
         views: how many views the features have of each image. Each time an image is trained on, one
             of them is drawn.
         maps: the views of all n images, from :func:`views`, in place of new random maps.
+        appearances: of those views, from :func:`appearances`.
+        original: the probability of the features' first view, the image itself; above 0 only if
+            they have it. Of images it is that of ``augmentation``.
 
     Raises:
         InputError: there are too few images for one batch, or for ``steps`` batches.
@@ -116,9 +130,13 @@ class Shuffled(Ordered):
         phase: str,
         views: int = 1,
         maps: np.ndarray | None = None,
+        appearances: np.ndarray | None = None,
+        original: float = 0.0,
     ) -> None:
         super().__init__(images, labels, rows, batch_size, perturbations, augmentation is not None)
-        self.views, self.view_maps = views, maps
+        self.views, self.view_maps, self.view_looks = views, maps, appearances
+        self.original = original if augmentation is None else augmentation.original
+        self.appearance = None if augmentation is None else augmentation.appearance
         whole = len(rows) // batch_size
         if not whole:
             message = (
@@ -165,17 +183,39 @@ class Shuffled(Ordered):
             return self.view_maps[drawn, self._images_of(step)]
         shape = self.images.shape[1:3]
         purpose = (self.phase, self.epoch, step)
-        return augment.matrices(
-            augment.draw(self.augmentation, shape, count, self.seed, *purpose), shape
-        )
+        drawn = augment.draw(self.augmentation, shape, count, self.seed, *purpose)
+        maps = augment.matrices(drawn, shape)
+        maps[self._original(step, count)] = np.eye(3)
+        return maps
+
+    def appearances(self, step: int, count: int) -> np.ndarray | None:
+        if self.appearance is None:
+            return None
+        if self.view_looks is not None:
+            drawn = self._drawn(step, count, len(self.view_looks))
+            return self.view_looks[drawn, self._images_of(step)]
+        purpose = (self.phase, self.epoch, step)
+        looks = appearance.draw(self.appearance, count, self.seed, *purpose)
+        looks[self._original(step, count)] = appearance.NEUTRAL
+        return looks
 
     def _images_of(self, step: int) -> np.ndarray:
         return self.order[step * self.batch_size : (step + 1) * self.batch_size]
 
     def _drawn(self, step: int, count: int, views: int) -> np.ndarray:
-        """Draw one of the views for each image of a batch."""
+        """Draw one of the views for each image of a batch; the first may be the image itself."""
         draws = seeding.generator(self.seed, "view", self.phase, self.epoch, step)
-        return draws.integers(views, size=count)
+        if not self.original:
+            return draws.integers(views, size=count)
+        drawn = 1 + draws.integers(views - 1, size=count)
+        return np.where(self._original(step, count), 0, drawn)
+
+    def _original(self, step: int, count: int) -> np.ndarray:
+        """Draw which images of a batch stay as they are, bool [count]."""
+        if not self.original:
+            return np.zeros(count, bool)
+        draws = seeding.generator(self.seed, "original", self.phase, self.epoch, step)
+        return draws.random(count) < self.original
 
 
 def outputs(
@@ -185,6 +225,7 @@ def outputs(
     batch_size: int,
     perturbations: Perturbations | None = None,
     maps: np.ndarray | None = None,
+    appearances: np.ndarray | None = None,
 ) -> Iterator[tuple[slice, list[np.ndarray]]]:
     """Yield a model's outputs for some of the cached X-rays, batch by batch.
 
@@ -198,6 +239,7 @@ def outputs(
         batch_size: images per batch.
         perturbations: of all n images, for a model that takes transforms; None for clean images.
         maps: an affine map for each of the rows, [rows, 3, 3]; None for the identity.
+        appearances: of each of the rows, [rows, 6], for a model that changes them; or None.
 
     Yields:
         The places of a batch among the rows, and its part of each of the model's outputs.
@@ -208,9 +250,11 @@ def outputs(
     filled = np.concatenate([rows, np.repeat(rows[-1:], filling)])
     if maps is not None:
         maps = np.concatenate([maps, np.repeat(maps[-1:], filling, axis=0)])
+    if appearances is not None:
+        appearances = np.concatenate([appearances, np.repeat(appearances[-1:], filling, axis=0)])
     batches = Ordered(
         images, np.zeros(len(images)), filled, batch_size, perturbations, len(model.inputs) > 1,
-        maps,
+        maps, appearances,
     )  # fmt: skip
     for step in range(len(batches)):
         inputs, _ = batches[step]
@@ -256,13 +300,37 @@ def views(
         seed: ``seed`` of params.yaml.
 
     Returns:
-        float64 [views, n, 3, 3]; see :func:`cxr.augment.matrices`.
+        float64 [views, n, 3, 3]; see :func:`cxr.augment.matrices`. With ``original``, the image
+        itself is one more view, the first.
     """
     ids = list(ids)
-    drawn = [
-        augment.draw(settings, shape, 1, seed, "views", str(name), view)
-        for view in range(settings.views)
-        for name in ids
-    ]
+    drawn = [augment.draw(settings, shape, 1, seed, *view) for view in _views_of(settings, ids)]
     maps = augment.matrices(np.concatenate(drawn), shape)
-    return maps.reshape(settings.views, len(ids), 3, 3)
+    return _after_original(settings, maps.reshape(settings.views, len(ids), 3, 3), np.eye(3))
+
+
+def appearances(settings: params.Augmentation, ids: Iterable[str], seed: int) -> np.ndarray | None:
+    """Draw the appearances of the same views, float64 [views, n, 6]; None if there are none.
+
+    The arguments are those of :func:`views`; the columns are :data:`cxr.appearance.DRAWS`.
+    """
+    if settings.appearance is None:
+        return None
+    ids, ranges = list(ids), settings.appearance
+    drawn = [appearance.draw(ranges, 1, seed, *view) for view in _views_of(settings, ids)]
+    looks = np.reshape(drawn, (settings.views, len(ids), -1))
+    return _after_original(settings, looks, np.array(appearance.NEUTRAL))
+
+
+def _views_of(settings: params.Augmentation, ids: list[str]) -> Iterator[tuple[str, str, int]]:
+    """Yield the purpose of the draws of each view of each image."""
+    return (("views", str(name), view) for view in range(settings.views) for name in ids)
+
+
+def _after_original(
+    settings: params.Augmentation, drawn: np.ndarray, unchanged: np.ndarray
+) -> np.ndarray:
+    """Put the image itself before views [views, n, ...] if it is one of them."""
+    if not settings.original:
+        return drawn
+    return np.concatenate([np.broadcast_to(unchanged, (1, *drawn.shape[1:])), drawn])

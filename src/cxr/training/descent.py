@@ -100,19 +100,20 @@ def _sides(
     """Return what a phase trains and validates: from frozen features on, where there are some."""
     validator, validation = (frozen.rest, frozen.data) if frozen else (model, data)
     trainer, training, augmentation = model, data, system.augmentation
+    original = 0.0 if augmentation is None else augmentation.original
     if frozen is not None and frozen.data.views:
         trainer, training, augmentation = frozen.rest, frozen.data, None
     train_batches = batches.Shuffled(
         training.inputs, training.labels, training.train, system.batch_size,
         training.perturbations, augmentation, phase.steps_per_epoch, seed, name,
-        training.views, training.maps,
+        training.views, training.maps, training.appearances, original,
     )  # fmt: skip
     val_batches = batches.Ordered(
         validation.inputs, validation.labels, validation.val, inference_batch_size,
         validation.perturbations,
     )  # fmt: skip
     if train_batches.with_transforms:
-        trainer = augment.with_transforms(trainer)
+        trainer = augment.with_transforms(trainer, train_batches.appearance)
     if val_batches.with_transforms:
         validator = augment.with_transforms(validator)
     else:  # a model of its own, because the trainer's state must not change between two epochs

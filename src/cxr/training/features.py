@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from cxr import augment, params
+from cxr import appearance, augment, params
 from cxr.errors import InputError
 from cxr.models import freezing, head, network
 from cxr.training import batches
@@ -39,6 +39,7 @@ class Data:
         val: the rows to validate on.
         perturbations: of the n images; None for clean images and for features.
         maps: the views of the n images, from :func:`cxr.training.batches.views`; None without.
+        appearances: of those views, from :func:`cxr.training.batches.appearances`; or None.
         views: how many versions of each training image the inputs have: the rows of version k are
             ``train + k * len(train)``. 0: features of validation images alone, and no ``train``.
     """
@@ -50,6 +51,7 @@ class Data:
     perturbations: batches.Perturbations | None
     maps: np.ndarray | None = None
     views: int = 1
+    appearances: np.ndarray | None = None
 
 
 def of_images(
@@ -69,10 +71,12 @@ def of_images(
         seed: ``seed`` of params.yaml.
     """
     train, val = (np.flatnonzero(index["split"] == split) for split in ("train", "val"))
-    maps = None
+    maps = looks = None
     if system.augmentation is not None and system.augmentation.views:
         maps = batches.views(system.augmentation, pixels.shape[1:3], index["id"], seed)
-    return Data(pixels, index["label"].to_numpy(), train, val, perturbations, maps)
+        looks = batches.appearances(system.augmentation, index["id"], seed)
+    labels = index["label"].to_numpy()
+    return Data(pixels, labels, train, val, perturbations, maps, appearances=looks)
 
 
 @dataclass(frozen=True)
@@ -83,11 +87,15 @@ class Pass:
         views: of each training image; 0 if new random maps augment it in each step.
         rows: of the images [views * train + val].
         maps: their affine maps; None for the identity.
+        appearances: [views * train + val, 6]; None if none changes.
+        appearance: the ranges that they were drawn from.
     """
 
     views: int
     rows: np.ndarray
     maps: np.ndarray | None
+    appearances: np.ndarray | None = None
+    appearance: params.Appearance | None = None
 
 
 def once(data: Data, augmentation: params.Augmentation | None, limit: float) -> Pass:
@@ -102,12 +110,16 @@ def once(data: Data, augmentation: params.Augmentation | None, limit: float) -> 
     views = 1 if augmentation is None else 0 if data.maps is None else len(data.maps)
     if views == 0 or views * len(data.train) + len(data.val) > limit:
         return Pass(0, data.val, None)
-    if data.maps is None:
+    if augmentation is None or data.maps is None:
         return Pass(1, np.concatenate([data.train, data.val]), None)
     rows = np.concatenate([np.tile(data.train, views), data.val])
     unchanged = np.tile(np.eye(3), (len(data.val), 1, 1))
     maps = np.concatenate([*(view[data.train] for view in data.maps), unchanged])
-    return Pass(views, rows, maps)
+    if data.appearances is None:
+        return Pass(views, rows, maps)
+    neutral = np.tile(appearance.NEUTRAL, (len(data.val), 1))
+    looks = np.concatenate([*(view[data.train] for view in data.appearances), neutral])
+    return Pass(views, rows, maps, looks, augmentation.appearance)
 
 
 def cut(model: keras.Model, system: params.System) -> dict[str, str]:
@@ -181,10 +193,11 @@ def compute(
         targets: for each output, an array or a writer whose items are set.
     """
     if data.perturbations is not None or passing.maps is not None:
-        extractor = augment.with_transforms(extractor)
+        extractor = augment.with_transforms(extractor, passing.appearance)
     found = batches.outputs(
-        extractor, data.inputs, passing.rows, batch_size, data.perturbations, passing.maps
-    )
+        extractor, data.inputs, passing.rows, batch_size, data.perturbations, passing.maps,
+        passing.appearances,
+    )  # fmt: skip
     steps = -(-len(passing.rows) // batch_size)
     for places, outputs in tqdm(found, "frozen features", total=steps, mininterval=0.5):
         for target, output in zip(targets, outputs, strict=True):
