@@ -34,6 +34,11 @@ from tools import phantom
 SYSTEM = "vgg16_transfer"
 SIZE, BATCH, IMAGES = 224, 62, 496
 QUALITY = 90
+# Every kind of change, whose cost does not depend on its range.
+APPEARANCE = params.Appearance(
+    blur=(0.5, 1.2), jpeg=(30, 89), unsharp=params.Unsharp(sigma=1.0, amount=(0.3, 1.0)),
+    gamma=0.4, contrast=(0.7, 1.25), brightness=0.08,
+)  # fmt: skip
 OURS, ARTICLE = "ours: cache, one composed map", "ImageDataGenerator (the article)"
 TRAINED = (
     step.Case("mobilenet_v2", "features", 24),
@@ -68,8 +73,10 @@ def ours(folder: Path, ranges: params.Augmentation, batch: int, size: int) -> Ca
     rows = np.arange(len(pixels))
     shuffled = batches.Shuffled(pixels, labels, rows, batch, None, ranges, None, 0, "benchmark")
     grey = keras.Input((size, size, 1), dtype="uint8")
-    transform = keras.Input((augment.TRANSFORM,))
-    model = keras.Model([grey, transform], augment.transform_images(grey, transform))
+    (_, transforms), _ = shuffled[0]
+    transform = keras.Input(transforms.shape[1:])
+    moved = augment.transform_images(grey, transform, ranges.appearance)
+    model = keras.Model([grey, transform], moved)
     epochs = iter(range(10**9))
 
     def run() -> None:
@@ -185,6 +192,8 @@ def loading(path: Path | None, rounds: int, toy: bool) -> list[dict[str, Any]]:
         runs = {OURS: ours(*given), ARTICLE: image_data_generator(*given)}
         if cores > 1:
             runs[f"ImageDataGenerator, {cores} threads"] = image_data_generator(*given, cores)
+        changing = ranges.model_copy(update={"appearance": APPEARANCE})
+        runs["ours, and the appearance changed"] = ours(folder, changing, batch, size)
         runs["image_dataset_from_directory, five random layers"] = image_dataset(*given)
         runs["tf.data, grey, one composed map"] = tf_data(*given)
         seconds = measure.paired(runs, rounds)

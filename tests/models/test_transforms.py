@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from cxr import augment
+from cxr import appearance, augment
 from cxr.models import freezing, network
 from tests.small import (
+    APPEARANCE,
     AUGMENTATION,
     OUTPUTS,
     SIZE,
@@ -45,6 +46,29 @@ class TestWithTransforms:
         np.testing.assert_allclose(found, inner(transformed), atol=1e-7)
         # A uint8 input would have cut the transformed pixels to integers.
         assert np.abs(found - inner(np.floor(transformed))).min() > 1e-5
+
+    def test_it_has_layers_only_for_what_is_on(self):
+        network_itself = network.build(system())
+        plain = augment.with_transforms(network_itself)
+        ours = [type(layer).__name__ for layer in plain.layers if "cxr" in type(layer).__module__]
+        assert ours == ["AffineAugmentation", "ToneAugmentation"]
+        assert [each.shape[1:] for each in plain.inputs] == [(SIZE, SIZE, 1), (10,)]
+        changing = augment.with_transforms(network_itself, APPEARANCE)
+        assert [each.shape[1:] for each in changing.inputs] == [(SIZE, SIZE, 1), (16,)]
+        added = {type(layer).__name__ for layer in changing.layers} - {
+            type(layer).__name__ for layer in plain.layers
+        }
+        assert added == {"Sharpness", "Jpeg", "Tone"}
+
+    def test_it_changes_the_appearance_and_still_shares_the_weights(self):
+        model = network.build(system())
+        images, drawn = pixels(4, SIZE), appearance.draw(APPEARANCE, 4, 0)
+        given = augment.transforms(np.tile(np.eye(3), (4, 1, 1)), None, drawn)
+        changed = augment.transform_images(images, given, APPEARANCE)
+        wrapped = augment.with_transforms(model, APPEARANCE)
+        inner = keras.Model(model.get_layer("as_float").output, model.output)
+        np.testing.assert_allclose(wrapped([images, given]), inner(changed), atol=1e-6)
+        assert ids(wrapped.weights) == ids(model.weights)
 
     def test_it_shares_the_weights(self):
         model = network.build(system())
