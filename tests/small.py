@@ -86,6 +86,8 @@ def phase(
         "trainable": trainable,
         "learning_rate": rate,
         "plateau": None,
+        "cosine": None,
+        "average": None,
         "epochs": epochs,
         "steps_per_epoch": None,
         "early_stopping": stopping,

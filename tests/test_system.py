@@ -1,13 +1,14 @@
-"""The nested settings of an augmentation: reading them, and what is said about mistakes."""
+"""Settings of an augmentation and of a phase's rate: reading them, and words on mistakes."""
 
 import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from cxr import params
-from tests.small import APPEARANCE
+from tests.small import APPEARANCE, phase
 from tests.test_params import GONE, ROOT, YAML, said, write
 
 PLACE = "systems.vgg16_transfer.augmentation"
@@ -44,6 +45,31 @@ def test_takes_ranges_and_null(load):
     magnified = load(magnification=FACTORS, original=0.25)
     assert magnified.magnification == params.Magnification(x=(0.85, 1.2), y=(1.0, 1.0))
     assert magnified.original == 0.25
+
+
+def phase_of(**changes: Any) -> params.Phase:
+    return params.Phase.model_validate(phase("all", epochs=3).model_dump() | changes)
+
+
+class TestCosine:
+    COSINE = {"warm_up": 0.5, "final": 0.02}
+
+    def test_is_taken_without_a_plateau(self):
+        assert phase_of(cosine=self.COSINE).cosine == params.Cosine(warm_up=0.5, final=0.02)
+
+    def test_is_refused_beside_a_plateau(self):
+        plateau = {"factor": 0.5, "patience": 1, "min_learning_rate": 0.0}
+        with pytest.raises(ValidationError, match="cannot both set the rate"):
+            phase_of(cosine=self.COSINE, plateau=plateau)
+
+    def test_is_refused_if_the_phase_ends_before_it_is_warm(self):
+        with pytest.raises(ValidationError, match=r"more than the 3 epochs of cosine.warm_up"):
+            phase_of(cosine=self.COSINE | {"warm_up": 3.0})
+
+    @pytest.mark.parametrize("average", [0.0, 1.0, -0.5])
+    def test_a_decay_is_between_0_and_1(self, average):
+        with pytest.raises(ValidationError, match="average"):
+            phase_of(average=average)
 
 
 @pytest.mark.parametrize("key", ["magnification", "appearance", "original"])

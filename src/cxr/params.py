@@ -20,6 +20,7 @@ from cxr.system import (
     Appearance,
     Augmentation,
     Blocks,
+    Cosine,
     Dense,
     EarlyStopping,
     FromLayer,
@@ -38,7 +39,7 @@ from cxr.system import (
 )
 
 __all__ = [
-    "AnyPhase", "Appearance", "Augmentation", "Blocks", "Checkpoint", "Counts", "Dense",
+    "AnyPhase", "Appearance", "Augmentation", "Blocks", "Checkpoint", "Cosine", "Counts", "Dense",
     "EarlyStopping", "Evaluate", "FromLayer", "Head", "Last", "LogisticRegression",
     "Magnification", "Params", "Penalty", "Perturbation", "Phase", "Plateau", "Sensitivity",
     "Split", "System", "Tensors", "Tracking", "Training", "Unsharp", "load",

@@ -196,6 +196,13 @@ class Plateau(Frozen):
     min_learning_rate: Annotated[float, Field(ge=0)]
 
 
+class Cosine(Frozen):
+    """Raise the rate evenly for ``warm_up`` epochs, then lower it along a cosine to a fraction."""
+
+    warm_up: Annotated[float, Field(ge=0)]
+    final: Annotated[float, Field(ge=0, le=1)]
+
+
 class Phase(Frozen):
     """One compile-and-fit of a system, by gradient descent."""
 
@@ -203,10 +210,29 @@ class Phase(Frozen):
     trainable: Trainable
     learning_rate: Annotated[float, Field(gt=0)]
     plateau: Plateau | None
+    cosine: Cosine | None
+    average: Annotated[float, Field(gt=0, lt=1)] | None
     epochs: Annotated[int, Field(ge=1)]
     steps_per_epoch: Annotated[int, Field(ge=1)] | None
     early_stopping: EarlyStopping | None
     restore: Literal["val_loss", "val_accuracy"] | None
+
+    @field_validator("cosine")
+    @classmethod
+    def _alone(cls, cosine: Cosine | None, known: ValidationInfo) -> Any:
+        if cosine is not None and known.data.get("plateau") is not None:
+            message = "a cosine and a plateau cannot both set the rate: make one of them null"
+            raise ValueError(message)
+        return cosine
+
+    @field_validator("epochs")
+    @classmethod
+    def _warmed_up(cls, epochs: int, known: ValidationInfo) -> Any:
+        cosine = known.data.get("cosine")
+        if cosine is not None and cosine.warm_up >= epochs:
+            message = f"give more than the {cosine.warm_up:g} epochs of cosine.warm_up"
+            raise ValueError(message)
+        return epochs
 
 
 class Penalty(Frozen):

@@ -54,6 +54,12 @@ def test_layers_trained(rule: Any, words: str) -> None:
             "validation accuracy",
         ),
         (
+            {"cosine": {"warm_up": 0.5, "final": 0.02}, "average": 0.99},
+            "Adam at 0.0001; rate rises for 0.5 epochs, then falls along a cosine to 0.02 of that; "
+            "moving average of the weights with a decay of 0.99 per step; all whole batches in "
+            "each epoch; no early stopping; ends with the last epoch's weights",
+        ),
+        (
             {
                 "early_stopping": {"monitor": "val_loss", "patience": 10, "min_delta": 0.0},
                 "restore": "val_loss",

@@ -43,8 +43,10 @@ def run(root: Path, settings: params.Checkpoint = EACH_EPOCH, **more) -> fit.Tra
     return trained
 
 
-def train_kept(settings: params.System, root: Path) -> fit.Trained:
-    with checkpoint.opened("tiny", {}, EACH_EPOCH, root) as kept:
+def train_kept(
+    settings: params.System, root: Path, often: params.Checkpoint = EACH_EPOCH
+) -> fit.Trained:
+    with checkpoint.opened("tiny", {}, often, root) as kept:
         return train(settings, kept=kept)
 
 
@@ -122,6 +124,22 @@ class TestResumes:
             (4, None, 0): "resuming tiny at phase finetune, epoch 1 (of at most 5)",
         }
         assert said[where] in caplog.messages
+
+    @pytest.mark.parametrize("restore", ["val_loss", None])
+    def test_with_a_cosine_and_averages(self, restore, tmp_path, monkeypatch):
+        each = phase(
+            "all", rate=1e-2, epochs=3, restore=restore, average=0.9,
+            cosine=params.Cosine(warm_up=0.5, final=0.02),
+        )  # fmt: skip
+        settings, saved = system(head=head(), phases={"one": each, "two": each}), []
+        monkeypatch.setattr(checkpoint.Checkpoint, "save", lambda self, taken: saved.append(taken))
+        whole = train_kept(settings, tmp_path, EACH_STEP)
+        middle = [taken for taken in saved if taken.phase is not None and taken.phase.step]
+        assert len({place(taken) for taken in middle}) > 6
+        for taken in saved[:: max(1, len(saved) // 12)] + saved[-2:]:
+            again = progress.Progress.join(*taken.split())
+            monkeypatch.setattr(checkpoint.Checkpoint, "_load", lambda self, held=again: held)
+            assert_equal(train_kept(settings, tmp_path), whole)
 
     @pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
     def test_with_a_logistic_regression_and_its_neighbour(self, first, tmp_path, monkeypatch):

@@ -93,6 +93,13 @@ def how(phase: Mapping[str, Any]) -> str:
             f"rate times {plateau['factor']:g} after {_epochs(plateau['patience'])} without a "
             f"lower validation loss, down to {plateau['min_learning_rate']:g}"
         )
+    if phase.get("cosine"):
+        parts.append(
+            f"rate rises for {phase['cosine']['warm_up']:g} epochs, then falls along a cosine to "
+            f"{phase['cosine']['final']:g} of that"
+        )
+    if phase.get("average"):
+        parts.append(f"moving average of the weights with a decay of {phase['average']:g} per step")
     parts.append(f"{steps:,} batches per epoch" if steps else "all whole batches in each epoch")
     if stopping:
         least = f" of more than {stopping['min_delta']:g}" if stopping["min_delta"] else ""

@@ -9,6 +9,7 @@ import keras
 
 from cxr import params
 from cxr.errors import InputError
+from cxr.training import progress
 
 MODES = {"val_loss": "min", "val_accuracy": "max"}  # whether lower or higher is better
 OnEpoch = Callable[[int, Mapping[str, float]], None]
@@ -88,7 +89,7 @@ class Recorder(keras.callbacks.Callback):
 class Validation(keras.callbacks.Callback):
     """Evaluates each epoch's weights, and adds the metrics as ``val_...`` to those of the epoch.
 
-    It must be the first callback of ``fit``: the others read the metrics that it adds. Keras's own
+    It must come before the others that read the metrics that it adds. Keras's own
     validation evaluates the model that is fitted, which may begin with frozen or augmenting layers
     that validation does without.
 
@@ -108,6 +109,38 @@ class Validation(keras.callbacks.Callback):
         )  # fmt: skip
         if logs is not None:
             logs |= {f"val_{name}": value for name, value in found.items()}
+
+
+class Averages(keras.callbacks.Callback):
+    """Puts the optimizer's moving averages in the place of the trained weights when an epoch ends.
+
+    Callbacks after it see the averages, until :attr:`back`, a callback too, puts the weights back,
+    to the bit: Keras's ``SwapEMAWeights`` swaps by sums, which round, so that a resumed training
+    would end with other weights. When ``fit`` ends, Keras itself leaves the averages in place. The
+    moving statistics of batch norms are not trained and have no averages.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.back = keras.callbacks.LambdaCallback(on_epoch_end=self._put_back)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        variables = self.model.trainable_variables
+        self._trained = progress.take(variables)
+        self.model.optimizer.finalize_variable_values(variables)
+        # In JAX both now share their memory, which validation may give away: keep copies instead.
+        progress.put(progress.take(variables), variables)
+
+    def _put_back(self, epoch: int, logs: Any = None) -> None:
+        progress.put(self._trained, self.model.trainable_variables)
+
+
+def averages(phase: params.Phase) -> list[keras.callbacks.Callback]:
+    """Return the two callbacks between which a phase's weights are averages; none without."""
+    if phase.average is None:
+        return []
+    first = Averages()
+    return [first, first.back]
 
 
 def restoring(phase: params.Phase) -> keras.callbacks.EarlyStopping | None:

@@ -55,7 +55,9 @@ def run(
     }
 
 
-def compile_model(model: keras.Model, learning_rate: float, output: str) -> None:
+def compile_model(
+    model: keras.Model, learning_rate: Any, output: str, average: float | None = None
+) -> None:
     """Compile a model as every phase does.
 
     ``jit_compile`` and ``steps_per_execution`` stay Keras's defaults, by measurement on two CPU
@@ -67,14 +69,34 @@ def compile_model(model: keras.Model, learning_rate: float, output: str) -> None
 
     Args:
         model: from :func:`cxr.models.network.with_head_output`, or the part of it that is trained.
-        learning_rate: of Adam.
+        learning_rate: of Adam: a number, or a schedule from :func:`rate`.
         output: ``head.output``.
+        average: the decay of the moving average of the weights; None for none.
     """
+    averaging = {} if average is None else {"use_ema": True, "ema_momentum": average}
     model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate),
+        optimizer=keras.optimizers.Adam(learning_rate, **averaging),
         loss=losses.loss(output),
         metrics=losses.metrics(output),
     )
+
+
+def rate(phase: params.Phase, steps: int) -> Any:
+    """Return the learning rate of a phase: a number, or Keras's schedule for ``cosine``.
+
+    A schedule depends on the optimizer's count of steps alone, which a checkpoint has.
+
+    Args:
+        phase: one of a system's.
+        steps: of an epoch.
+    """
+    if phase.cosine is None:
+        return phase.learning_rate
+    warm_up = round(phase.cosine.warm_up * steps)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, phase.epochs * steps - warm_up), alpha=phase.cosine.final,
+        warmup_target=phase.learning_rate, warmup_steps=warm_up,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -132,8 +154,8 @@ def _fit(
 ) -> int:
     """Train one phase and return the epoch, counted through all phases, of its final weights."""
     model, train_batches = sides.trainer, sides.train_batches
-    for each in (model, sides.validator):
-        compile_model(each, phase.learning_rate, output)
+    compile_model(model, rate(phase, train_batches.steps), output, phase.average)
+    compile_model(sides.validator, phase.learning_rate, output)
     # Build before fit, because TensorFlow traces a step twice if it creates variables.
     model.optimizer.build(model.trainable_variables)
     recorder.phase = name
@@ -146,17 +168,18 @@ def _fit(
         on_epoch_begin=lambda epoch, logs: train_batches.start_epoch(epoch - saver.before + 1)
     )
 
+    averages = callbacks.averages(phase)
+    watching = [
+        *averages[:1], validation, shuffle, recorder, *counting, *averages[1:], display, saver
+    ]  # fmt: skip
+
     def run(until: int) -> None:
         model.fit(
             train_batches,
             initial_epoch=len(recorder.rows),
             epochs=until,
             class_weight=class_weights,
-            callbacks=callbacks.MetricsPerEpoch(
-                [validation, shuffle, recorder, *counting, display, saver],
-                add_history=True,
-                model=model,
-            ),
+            callbacks=callbacks.MetricsPerEpoch(watching, add_history=True, model=model),
             shuffle=False,  # Shuffled shuffles from the seed; Keras would use hidden state
             verbose=0,
         )
