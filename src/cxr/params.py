@@ -42,7 +42,7 @@ __all__ = [
     "AnyPhase", "Appearance", "Augmentation", "Blocks", "Checkpoint", "Cosine", "Counts", "Dense",
     "EarlyStopping", "Evaluate", "FromLayer", "Head", "Last", "LogisticRegression",
     "Magnification", "Params", "Penalty", "Perturbation", "Phase", "Plateau", "Sensitivity",
-    "Split", "System", "Tensors", "Tracking", "Training", "Unsharp", "load",
+    "Shift", "Split", "System", "Tensors", "Tracking", "Training", "Unsharp", "load",
 ]  # fmt: skip
 
 
@@ -117,7 +117,15 @@ class Evaluate(Frozen):
             custom_error_message="Should be a number between 0 and 1, youden, or sensitivity: 0.95",
         ),
     ]
+    threshold_from: Literal["validation", "shifted"]
     prevalence: Annotated[float, Field(gt=0, lt=1)] | None
+    external: dict[Name, Annotated[str, Field(min_length=1)]]
+
+
+class Shift(Frozen):
+    """The images that are shifted; see :mod:`cxr.shifts.sets`. Both classes need at least one."""
+
+    images: Annotated[int, Field(ge=2)]
 
 
 class Tracking(Frozen):
@@ -137,6 +145,7 @@ class Params(Frozen):
     perturbation: Perturbation
     training: Training
     inference_batch_size: Annotated[int, Field(ge=1)]
+    shift: Shift
     evaluate: Evaluate
     tracking: Tracking
     systems: Annotated[dict[Name, System], Field(min_length=1)]

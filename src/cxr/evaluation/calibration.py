@@ -82,13 +82,10 @@ def measure(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float | 
         ``slope`` and ``intercept`` (Cox 1958; Van Calster and others 2019): of a logistic
         regression on the logits, 1 if the probabilities are as extreme as they should be and below
         1 if they are too extreme; and the shift of the logits, at a slope of 1, that makes their
-        mean right, 0 if it is. ``brier``; ``log_loss``; and ``ece``, the expected calibration
-        error: the mean over the bins of :func:`reliability` of the distance between frequency and
-        mean probability, weighted by the number of images. None where undefined: the slope if the
-        classes are separated perfectly, slope and intercept if one is missing.
+        mean right, 0 if it is. ``brier``; ``log_loss``; and ``ece``, see :func:`expected_error`.
+        None where undefined: the slope if the classes are separated perfectly, slope and intercept
+        if one is missing.
     """
-    bins = reliability(labels, probabilities)
-    gaps = (bins["frequency"] - bins["mean_probability"]).abs()
     slope, intercept = _slope_and_intercept(labels, probabilities)
     return known(
         {
@@ -96,7 +93,7 @@ def measure(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float | 
             "intercept": intercept,
             "brier": float(np.mean((probabilities - labels) ** 2)),
             "log_loss": log_loss(labels, probabilities),
-            "ece": float((gaps * bins["count"]).sum() / bins["count"].sum()),
+            "ece": expected_error(labels, probabilities),
         }
     )
 
@@ -111,7 +108,7 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
         One row per bin: low and high, its ends; mean_probability and frequency (the share of
         PNEUMONIA), NaN in an empty bin; and count.
     """
-    place = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    place = _bins(probabilities)
     count = np.bincount(place, minlength=BINS)
     ends = np.arange(BINS + 1) / BINS
     return pd.DataFrame(
@@ -125,10 +122,29 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     )
 
 
+def expected_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the expected calibration error, 0 to 1 (Guo and others 2017).
+
+    It is the mean over the bins of :func:`reliability` of the distance between frequency and mean
+    probability, weighted by the number of images.
+
+    Args:
+        labels: [n], 0 or 1, n at least 1.
+        probabilities: [n], 0 to 1.
+    """
+    gaps = np.bincount(_bins(probabilities), probabilities - labels, BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the mean negative log likelihood; a probability counts as at least 1e-7."""
     likely = np.where(labels == 1, probabilities, 1 - probabilities)
     return float(-np.log(np.clip(likely, SMALLEST, 1)).mean())
+
+
+def _bins(probabilities: np.ndarray) -> np.ndarray:
+    """Return the bin of each probability; the last bin includes 1."""
+    return np.minimum((probabilities * BINS).astype(int), BINS - 1)
 
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:

@@ -7,25 +7,35 @@ import numpy as np
 import pandas as pd
 
 from cxr import files, params
-from cxr.errors import InputError
-from cxr.evaluation import calibration, conformal, decision, intervals, metrics, threshold
+from cxr.evaluation import (
+    calibration,
+    conformal,
+    decision,
+    intervals,
+    metrics,
+    shift,
+    threshold,
+)
 from cxr.evaluation.predictions import Predictions
 from cxr.labels import CLASSES
 
 HALF = 0.5  # the threshold of the published systems
 
 
-def evaluate(predictions: Predictions, settings: params.Evaluate, seed: int) -> dict[str, Any]:
+def evaluate(
+    predictions: Predictions, shifted: pd.DataFrame, settings: params.Evaluate, seed: int
+) -> dict[str, Any]:
     """Choose the threshold on validation, and compute all metrics at it.
 
     Args:
         predictions: from :func:`cxr.evaluation.predictions.predict`.
+        shifted: ``shifts/<system>/predictions.csv``, for a threshold from validation under shift.
         settings: how the threshold is chosen, and the prevalence.
         seed: ``seed`` of params.yaml, for the resampling of patients.
 
     Returns:
-        ``threshold``, ``threshold_rule`` and ``prevalence``; the metrics of ``train``, ``val``,
-        ``test`` and ``perturbed`` (the perturbed test set), see
+        ``threshold``, ``threshold_rule``, ``threshold_from`` and ``prevalence``; the metrics of
+        ``train``, ``val``, ``test`` and ``perturbed`` (the perturbed test set), see
         :func:`cxr.evaluation.metrics.summarise`; ``test_at_half``, those of the test set at 0.5;
         ``phases``, with ``test`` and ``perturbed`` after each phase; ``calibration``, measured on
         the test set, and ``conformal``. ``test``, ``perturbed`` and ``test_at_half`` also have the
@@ -35,11 +45,12 @@ def evaluate(predictions: Predictions, settings: params.Evaluate, seed: int) -> 
         InputError: a probability is not a number, or the threshold cannot be chosen.
     """
     images = predictions.images
-    _check(images, "probability")
-    _check(predictions.phases, "probability")
-    _check(predictions.phases, "perturbed_probability")
+    metrics.check(images, "probability")
+    metrics.check(predictions.phases, "probability")
+    metrics.check(predictions.phases, "perturbed_probability")
     val, test = _of(images, "val"), _of(images, "test")
-    cut = threshold.choose(*val, settings.threshold)
+    chosen_on = shift.shifted_validation(shifted) if settings.threshold_from == "shifted" else val
+    cut = threshold.choose(*chosen_on, settings.threshold)
 
     def with_intervals(rows: pd.DataFrame, column: str, at: float) -> dict[str, Any]:
         given = rows["label"].to_numpy(), rows[column].to_numpy()
@@ -62,6 +73,7 @@ def evaluate(predictions: Predictions, settings: params.Evaluate, seed: int) -> 
     return {
         "threshold": cut,
         "threshold_rule": settings.model_dump(mode="json")["threshold"],
+        "threshold_from": settings.threshold_from,
         "prevalence": settings.prevalence,
         "train": metrics.summarise(*_of(images, "train"), cut, settings.prevalence),
         "val": metrics.summarise(*val, cut, settings.prevalence),
@@ -119,15 +131,3 @@ def _reliability(
         table.insert(0, "method", name)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
-
-
-def _check(rows: pd.DataFrame, column: str) -> None:
-    """Check that all probabilities are numbers."""
-    wrong = rows.loc[~np.isfinite(rows[column]), "id"]
-    if len(wrong):
-        message = (
-            f"the model gives no number for {len(wrong):,} images ({', '.join(wrong[:3])}"
-            f"{', ...' if len(wrong) > 3 else ''}): its weights are damaged or its training "
-            "diverged; train it again, for example with a lower learning rate"
-        )
-        raise InputError(message)

@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
+from cxr.errors import InputError
+
 # The names of :func:`weighted`, in the order of a result.
 FIGURES = (
     "auc", "average_precision", "accuracy", "balanced_accuracy", "precision", "recall",
@@ -159,6 +161,26 @@ def summarise(
     found = weighted(positive, negative.astype(float), probabilities, threshold, prevalence)
     counts = confusion(labels, probabilities, threshold)
     return known({name: found[name].item() for name in FIGURES}) | counts
+
+
+def check(rows: pd.DataFrame, column: str = "probability") -> None:
+    """Check that all probabilities are numbers.
+
+    Args:
+        rows: one per prediction, with the column ``id``.
+        column: of the probabilities.
+
+    Raises:
+        InputError: one is NaN or infinite; the message names the images.
+    """
+    wrong = list(dict.fromkeys(rows.loc[~np.isfinite(rows[column].to_numpy(float)), "id"]))
+    if wrong:
+        more = f" and {len(wrong) - 3:,} more" if len(wrong) > 3 else ""
+        message = (
+            f"the model's probability is NaN for {', '.join(map(str, wrong[:3]))}{more}: its "
+            "training diverged; lower the learning rate and train it again"
+        )
+        raise InputError(message)
 
 
 def known(figures: Mapping[str, float]) -> dict[str, float | None]:

@@ -22,6 +22,13 @@ EVALUATED = {
     "conformal": ("coverage", "undecided"),
 }
 CALIBRATION = ("slope", "ece")  # of the probabilities as they are
+# Of the key `shift` of metrics.json, by their names in MLflow.
+SHIFTED = {
+    "val_auc": ("validation", "shifted_auc"),
+    "test_auc": ("curve", "shifted_auc"),
+    "lungs_masked_auc": ("masked", "centre", "auc"),
+    "outside_masked_auc": ("masked", "outside", "auc"),
+}
 COMPARED = ("auc", "accuracy", "perturbed_auc")
 
 
@@ -41,7 +48,24 @@ def of_evaluation(figures: Mapping[str, Any]) -> dict[str, Any]:
     }
     picked["threshold"] = figures["threshold"]
     picked["calibration"] = {name: figures["calibration"]["none"][name] for name in CALIBRATION}
+    picked["shift"] = of_shift(figures["shift"])
     return picked
+
+
+def of_shift(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures under shift for MLflow from the key ``shift`` of metrics.json.
+
+    Args:
+        found: from :func:`cxr.evaluation.shift.evaluate`.
+    """
+    figures = {}
+    for name, path in SHIFTED.items():
+        value: Any = found
+        for part in path:
+            value = value.get(part, {})
+        figures[name] = value
+    external = found.get("external", {})
+    return figures | {f"external_{name}_auc": of_one["auc"] for name, of_one in external.items()}
 
 
 def of_epoch(row: Mapping[str, Any]) -> dict[str, float]:
