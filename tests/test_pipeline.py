@@ -40,6 +40,8 @@ class TestOutputs:
             assert evaluated >= {"shift.csv", "shift.png"}
             shifted = {p.name for p in (clone.root / "shifts" / name).glob("*")}
             assert shifted == {"predictions.csv", "samples.png", "provenance.json"}
+        audited = {p.name for p in (clone.root / "audits").glob("*")}
+        assert audited >= {"audit.json", "duplicates.csv", "suspects.png", "shortcuts.csv"}
         assert (clone.root / "reports/index.html").stat().st_size > 10_000
 
     def test_comparison_holds_every_system_and_the_published_figure(self, clone):

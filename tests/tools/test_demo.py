@@ -91,7 +91,7 @@ class TestTargets:
             "weights@a", "weights@b", "weights@c",
             "features@a", "features@b", "features@c", "train@a", "train@b", "train@c",
             "shift@a", "shift@b", "shift@c",
-            "evaluate@a", "evaluate@b", "evaluate@c", "compare",
+            "evaluate@a", "evaluate@b", "evaluate@c", "audit", "compare",
         ]  # fmt: skip
 
 
