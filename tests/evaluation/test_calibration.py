@@ -60,6 +60,21 @@ class TestMeasure:
         assert found["intercept"] == pytest.approx(0, abs=1e-6)
 
 
+class TestExpectedError:
+    def test_by_hand(self):
+        probabilities = np.array([0.05, 0.05, 0.95, 0.95, 1.0])
+        labels = np.array([0, 1, 1, 1, 1])
+        # First bin: 0.05 against 1/2, two images; last bin: (2 x 0.95 + 1) / 3 against 1, three.
+        expected = (2 * 0.45 + 3 * (1 - 2.9 / 3)) / 5
+        assert calibration.expected_error(labels, probabilities) == pytest.approx(expected)
+
+    def test_of_a_calibrated_model_is_small_and_never_above_one(self):
+        probabilities, other = np.random.default_rng(0).random((2, 20_000))
+        labels = (other < probabilities).astype(int)
+        assert calibration.expected_error(labels, probabilities) < 0.02
+        assert calibration.expected_error(np.array([1]), np.array([0.0])) == 1
+
+
 class TestReliability:
     def test_bins_equal_those_of_scikit_learn(self):
         labels, probabilities = simulated(500, 4)

@@ -13,7 +13,25 @@ from cxr.evaluation.predictions import Predictions
 from tests.evaluation.spot import BRIGHTNESS, IMAGES, INDEX, MIDDLES, TEST, predict
 
 THRESHOLD = 0.4
-AT = params.Evaluate(threshold=THRESHOLD, prevalence=None)
+SHIFTED = pd.DataFrame(
+    {
+        "set": "validation", "kind": ["none", "blur", "blur", "blur"], "strength": 1.0,
+        "id": ["a", "a", "b", "c"], "split": "val", "label": [1, 1, 0, 1],
+        "patient": ["a", "a", "b", "c"], "probability": [0.9, 0.4, 0.3, 0.6],
+    }
+)  # fmt: skip
+
+
+def at(threshold, threshold_from: str = "validation", prevalence: float | None = None):
+    return params.Evaluate(
+        threshold=threshold, threshold_from=threshold_from, prevalence=prevalence, external={}
+    )
+
+
+def evaluate(predicted, settings=None):
+    return evaluation.evaluate(predicted, SHIFTED, settings or at(THRESHOLD), 0)
+
+
 SUMMARY = [*metrics.FIGURES, "tp", "tn", "fp", "fn"]
 SPREAD = [f"{name}{end}" for name in metrics.FIGURES for end in ("", "_low", "_high")]
 COLUMNS = {"test": "probability", "perturbed": "perturbed_probability"}
@@ -21,7 +39,7 @@ COLUMNS = {"test": "probability", "perturbed": "perturbed_probability"}
 
 @pytest.fixture(scope="module")
 def found(predicted):
-    return evaluation.evaluate(predicted, AT, 0)
+    return evaluate(predicted)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +61,8 @@ class TestEvaluate:
 
     def test_the_keys(self, found):
         assert list(found) == [
-            "threshold", "threshold_rule", "prevalence", "train", "val", "test", "perturbed",
-            "test_at_half", "phases", "calibration", "conformal",
+            "threshold", "threshold_rule", "threshold_from", "prevalence", "train", "val", "test",
+            "perturbed", "test_at_half", "phases", "calibration", "conformal",
         ]  # fmt: skip
         assert list(found["val"]) == SUMMARY
         for part in ("test", "perturbed", "test_at_half"):
@@ -71,19 +89,19 @@ class TestEvaluate:
 
     def test_perturbation_lowers_the_auc_of_a_model_that_measures_brightness(self, folder):
         predicted = predict(folder, perturbation=BRIGHTNESS)
-        found = evaluation.evaluate(predicted, AT, 0)
+        found = evaluate(predicted)
         assert found["perturbed"]["auc"] < found["test"]["auc"] - 0.02
 
     def test_the_threshold_changes_the_counts_but_not_the_auc(self, predicted, found):
-        at = params.Evaluate(threshold=0.95, prevalence=None)
-        strict = evaluation.evaluate(predicted, at, 0)
+        settings = at(0.95)
+        strict = evaluate(predicted, settings)
         assert strict["train"]["tp"] < found["train"]["tp"]
         assert strict["train"]["auc"] == found["train"]["auc"]
 
     @pytest.mark.parametrize("rule", ["youden", params.Sensitivity(sensitivity=0.9)], ids=str)
     def test_the_threshold_is_chosen_on_validation_alone(self, predicted, rule):
-        settings = params.Evaluate(threshold=rule, prevalence=None)
-        found = evaluation.evaluate(predicted, settings, 0)
+        settings = at(rule)
+        found = evaluate(predicted, settings)
         val = predicted.images[predicted.images["split"] == "val"]
         expected = threshold.choose(val["label"].to_numpy(), val["probability"].to_numpy(), rule)
         assert found["threshold"] == expected
@@ -94,11 +112,16 @@ class TestEvaluate:
             )
         )
         others = Predictions(hidden, predicted.phases)
-        assert evaluation.evaluate(others, settings, 0)["threshold"] == expected
+        assert evaluate(others, settings)["threshold"] == expected
+
+    def test_the_threshold_can_be_chosen_on_validation_under_shift(self, predicted):
+        found = evaluate(predicted, at("youden", "shifted"))
+        assert found["threshold"] == pytest.approx(0.35)  # between b, NORMAL, and a, PNEUMONIA
+        assert found["threshold_from"] == "shifted"
 
     def test_the_prevalence_changes_predictive_values_and_net_benefit_alone(self, predicted, found):
-        settings = params.Evaluate(threshold=THRESHOLD, prevalence=0.05)
-        rare = evaluation.evaluate(predicted, settings, 0)["test"]
+        settings = at(THRESHOLD, prevalence=0.05)
+        rare = evaluate(predicted, settings)["test"]
         changed = {name for name in SUMMARY if rare[name] != found["test"][name]}
         assert changed == {"ppv", "npv", "net_benefit"}
 
@@ -107,14 +130,16 @@ class TestEvaluate:
         wrong = getattr(predicted, table).copy()
         wrong.loc[wrong.index[-1], "probability"] = np.nan
         broken = dataclasses.replace(predicted, **{table: wrong})
-        with pytest.raises(InputError, match=rf"no number for 1 images \({wrong['id'].iloc[-1]}\)"):
-            evaluation.evaluate(broken, AT, 0)
+        with pytest.raises(
+            InputError, match=f"NaN for {wrong['id'].iloc[-1]}: its training diverged"
+        ):
+            evaluate(broken)
 
     def test_one_patient_gives_intervals_of_no_width(self, predicted):
         alone = Predictions(
             predicted.images.assign(patient="one"), predicted.phases.assign(patient="one")
         )
-        test = evaluation.evaluate(alone, AT, 0)["test"]
+        test = evaluate(alone)["test"]
         for name in metrics.FIGURES:
             assert test[f"{name}_low"] == pytest.approx(test[name])
             assert test[f"{name}_high"] == pytest.approx(test[name])
@@ -123,8 +148,8 @@ class TestEvaluate:
         flat = Predictions(
             predicted.images.assign(probability=0.5), predicted.phases.assign(probability=0.5)
         )
-        settings = params.Evaluate(threshold="youden", prevalence=None)
-        found = evaluation.evaluate(flat, settings, 0)
+        settings = at("youden")
+        found = evaluate(flat, settings)
         assert found["test"]["auc"] == 0.5
         assert found["test"]["specificity"] == 0  # of two useless answers the sensitive one
         assert found["conformal"]["undecided"] == 1
@@ -185,7 +210,7 @@ class TestWrite:
         assert curve["recall"].max() == 1
 
     def test_the_same_predictions_give_the_same_bytes(self, predicted, written, tmp_path):
-        evaluation.write(predicted, evaluation.evaluate(predicted, AT, 0), tmp_path)
+        evaluation.write(predicted, evaluate(predicted), tmp_path)
         for path in written.iterdir():
             assert path.read_bytes() == (tmp_path / path.name).read_bytes()
 
@@ -194,7 +219,7 @@ class TestWrite:
 def test_a_test_set_of_one_class_has_no_auc_and_no_roc(folder, label, tmp_path, recwarn):
     chosen = ((INDEX["split"] != "test") | (INDEX["label"] == label)).to_numpy()
     predicted = predict(folder, IMAGES[chosen], INDEX[chosen].reset_index(drop=True))
-    found = evaluation.evaluate(predicted, AT, 0)
+    found = evaluate(predicted)
     evaluation.write(predicted, found, tmp_path)
     for metrics_of in (found["test"], found["perturbed"]):
         assert [metrics_of[name] for name in ("auc", "auc_low", "auc_high")] == [None] * 3

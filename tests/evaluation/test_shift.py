@@ -185,21 +185,6 @@ def test_shifted_validation_has_every_shift_of_the_validation_images():
     assert probabilities.tolist() == expected["probability"].tolist()
 
 
-class TestEce:
-    def test_by_hand(self):
-        probabilities = np.array([0.05, 0.05, 0.95, 0.95, 1.0])
-        labels = np.array([0, 1, 1, 1, 1])
-        # First bin: 0.05 against 1/2, two images; last bin: (2 x 0.95 + 1) / 3 against 1, three.
-        expected = (2 * 0.45 + 3 * (1 - 2.9 / 3)) / 5
-        assert shift.ece(labels, probabilities) == pytest.approx(expected)
-
-    def test_of_a_calibrated_model_is_small_and_never_above_one(self):
-        probabilities, other = np.random.default_rng(0).random((2, 20_000))
-        labels = (other < probabilities).astype(int)
-        assert shift.ece(labels, probabilities) < 0.02
-        assert shift.ece(np.array([1]), np.array([0.0])) == 1
-
-
 def test_the_sets_are_those_that_the_stage_predicts():
     index = PREDICTIONS[PREDICTIONS["kind"] == "none"].drop_duplicates(["id", "split"])
     table = sets.tasks(index, 200, 0).assign(probability=0.5)

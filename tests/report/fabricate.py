@@ -328,5 +328,5 @@ def write_evaluation(
     predicted = Predictions(last, pd.concat(reversed(tables))[columns])
     settings = params.load(REPOSITORY / "params.yaml").evaluate
     folder = root / "evaluations" / name
-    evaluation.write(predicted, evaluation.evaluate(predicted, settings, 0), folder)
+    evaluation.write(predicted, evaluation.evaluate(predicted, pd.DataFrame(), settings, 0), folder)
     (folder / "perturbed.png").write_bytes(b"\x89PNG of " + name.encode())

@@ -92,7 +92,7 @@ class Project:
         folder = Path("evaluations") / system
         test = {"auc": auc, "auc_low": None, "tp": 1, "tn": 2, "fp": 3, "fn": 4}
         figures = {"train": {}, "val": {}, "test": test, "perturbed": {}, "phases": {}}
-        figures |= {"threshold": threshold, "test_at_half": {}, "conformal": {}}
+        figures |= {"threshold": threshold, "test_at_half": {}, "conformal": {}, "shift": {}}
         figures["calibration"] = {"none": {"slope": None, "ece": 0.1}}
         files.write_json(folder / "metrics.json", figures)
         provenance.finish(started, folder)

@@ -172,7 +172,7 @@ def test_shifted_predictions_are_logged_and_their_figures_with_the_evaluation(pr
     files.write_json(evaluated / "metrics.json", figures)
     assert records.of(evaluated).metrics == {
         "test/auc": 0.9, "shift/val_auc": 0.8, "shift/lungs_masked_auc": 0.6,
-        "shift/external_clinic_auc": 0.7,
+        "shift/external_clinic_auc": 0.7, "threshold": 0.5, "calibration/ece": 0.1,
     }  # fmt: skip
 
 

@@ -53,13 +53,10 @@ def evaluate(
     cut = threshold.choose(*chosen_on, settings.threshold)
 
     def with_intervals(rows: pd.DataFrame, column: str, at: float) -> dict[str, Any]:
-        given = rows["label"].to_numpy(), rows[column].to_numpy()
-        found = metrics.summarise(*given, at, settings.prevalence)
-        spread = intervals.of_metrics(
-            *given, rows["patient"].to_numpy(), seed, at, settings.prevalence
+        labels, probabilities, patients = (
+            rows[name].to_numpy() for name in ("label", column, "patient")
         )
-        counts = {name: value for name, value in found.items() if name not in spread}
-        return intervals.beside({name: found[name] for name in spread}, spread) | counts
+        return intervals.summarise(labels, probabilities, patients, seed, at, settings.prevalence)
 
     phases = {
         phase: {

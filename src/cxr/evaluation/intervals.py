@@ -95,6 +95,30 @@ def of_metrics(
     return {name: interval(found.get(name, np.empty(0))) for name in metrics.FIGURES}
 
 
+def summarise(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    patients: np.ndarray,
+    seed: int,
+    threshold: float,
+    prevalence: float | None,
+) -> dict[str, float | int | None]:
+    """Return :func:`cxr.evaluation.metrics.summarise` with the ends of each metric's interval.
+
+    Args:
+        labels: [n], 0 or 1.
+        probabilities: [n], 0 to 1.
+        patients: [n], the patient of each image.
+        seed: ``seed`` of params.yaml.
+        threshold: an image at or above it counts as PNEUMONIA.
+        prevalence: see :func:`cxr.evaluation.metrics.weighted`.
+    """
+    found = metrics.summarise(labels, probabilities, threshold, prevalence)
+    spread = of_metrics(labels, probabilities, patients, seed, threshold, prevalence)
+    counts = {name: value for name, value in found.items() if name not in spread}
+    return beside({name: found[name] for name in spread}, spread) | counts
+
+
 def auc_interval(
     labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, seed: int
 ) -> Interval | None:

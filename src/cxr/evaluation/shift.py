@@ -34,8 +34,8 @@ def evaluate(
           strengths.
         - ``masked``: ``centre`` and ``outside``, each ``auc``, ``auc_low``, ``auc_high``.
         - ``external``: of each archive the metrics of
-          :func:`cxr.evaluation.metrics.summarise`, ``auc_low``, ``auc_high``, ``brier``, ``ece``,
-          ``n``, and ``known``, the number of images that are not counted.
+          :func:`cxr.evaluation.intervals.summarise`, ``ece``, ``n``, and ``known``, the number of
+          images that are not counted.
 
         A metric that is undefined is None there.
 
@@ -54,7 +54,7 @@ def evaluate(
         VALIDATION: _means(sets.get(VALIDATION, empty)),
         CURVE: _means(sets.get(CURVE, empty)),
         MASKED: {kind: _nones(row[interval]) for kind, row in masked.iterrows()},
-        EXTERNAL: _external(predictions[predictions["set"] == EXTERNAL], known, table, threshold),
+        EXTERNAL: _external(predictions[predictions["set"] == EXTERNAL], known, threshold, seed),
     }
 
 
@@ -110,20 +110,21 @@ def _means(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _external(
-    predictions: pd.DataFrame, known: pd.Series, table: pd.DataFrame, threshold: float
+    predictions: pd.DataFrame, known: pd.Series, threshold: float, seed: int
 ) -> dict[str, Any]:
-    result = {}
-    rows = table[table["set"] == EXTERNAL].set_index("kind")
+    """Return the metrics of each archive, at the prevalence that it has."""
+    result: dict[str, Any] = {}
     for name, of_name in predictions.groupby("kind", sort=False):
         left_out = known[of_name.index]
         found = of_name[~left_out]
-        labels, probabilities = found["label"].to_numpy(int), found["probability"].to_numpy(float)
-        more: Any = rows.loc[name, ["auc_low", "auc_high", "brier", "ece"]] if len(found) else {}
-        result[str(name)] = (
-            metrics.summarise(labels, probabilities, threshold)
-            | _nones(more)
-            | {"n": len(found), "known": int(left_out.sum())}
-        )
+        given = found["label"].to_numpy(int), found["probability"].to_numpy(float)
+        patients = found["patient"].to_numpy()
+        result[str(name)] = {
+            **intervals.summarise(*given, patients, seed, threshold, None),
+            "ece": calibration.expected_error(*given) if len(found) else None,
+            "n": len(found),
+            "known": int(left_out.sum()),
+        }
     return result
 
 

@@ -14,7 +14,7 @@ from mlflow.entities import Run, RunStatus, RunTag
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking._tracking_service.utils import _get_store
 
-from cxr.tracking import metrics, records, server
+from cxr.tracking import metrics, record, server
 from cxr.tracking.provenance import Started
 
 log = logging.getLogger(__name__)
@@ -36,20 +36,20 @@ class Live:
         self.known: set[tuple[str, int]] = set()  # (metric, epoch) of earlier sittings
         self.monitor: Any = None
         provenance = started.provenance
-        self._latest = records.milliseconds(provenance["started"])
+        self._latest = record.milliseconds(provenance["started"])
         with server.optional("the training's progress"):
             client = server.connect()
             experiment_id = server.experiment(client, provenance["mlflow_experiment"])
             system = str(provenance["item"])
             own = {"stage": "train", "system": system, PROCESS: _process()}
             own[server.id_tag("train")] = provenance["id"]
-            tags = own | records.tags(provenance)
+            tags = own | record.tags(provenance)
             run = _find(client, experiment_id, provenance["id"])
             is_new = run is None
             if run is None:
                 run = client.create_run(
                     experiment_id, run_name=f"train {system}", tags=tags,
-                    start_time=records.milliseconds(provenance["started"]),
+                    start_time=record.milliseconds(provenance["started"]),
                 )  # fmt: skip
             else:
                 _reopen(client, run, tags)
