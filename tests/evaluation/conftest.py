@@ -1,11 +1,13 @@
-"""The folder of a trained model of two phases, and its predictions."""
+"""The folder of a trained model of two phases, its predictions, and the tiny backbone."""
 
 from pathlib import Path
 
 import pytest
 
 from cxr.evaluation.predictions import Predictions
+from cxr.models import backbones
 from tests.evaluation.spot import MIDDLES, predict, write_model
+from tests.small import TINY
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +21,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def predicted(folder: Path) -> Predictions:
     return predict(folder)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Register the tiny backbone."""
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", TINY)
