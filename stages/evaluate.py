@@ -2,7 +2,7 @@
 
 from cxr import files, params
 from cxr.data import cache
-from cxr.evaluation import evaluation, predictions, shift
+from cxr.evaluation import evaluation, explanations, predictions, shift
 from cxr.evaluation.samples import samples
 from cxr.models import store
 from cxr.report import figures, style
@@ -31,6 +31,10 @@ def work(settings: params.Params, system: str) -> None:
     shifted = files.read_csv(SHIFTS / system / "predictions.csv")
     result = evaluation.evaluate(predicted, shifted, settings.evaluate, settings.seed)
     table, result["shift"] = shift.evaluate(shifted, result["threshold"], settings.seed)
+    result["explanations"] = explanations.write(
+        store.load(trained), images, predicted.images, result["threshold"],
+        settings.inference_batch_size, settings.seed, folder,
+    )  # fmt: skip
     evaluation.write(predicted, result, folder)
     files.write_csv(folder / "shift.csv", table)
     figures.write(system, result, history, folder)

@@ -37,7 +37,7 @@ class TestOutputs:
             assert {p.name for p in (clone.root / "models" / name).glob("*")} >= trained
             evaluated = {p.name for p in (clone.root / "evaluations" / name).glob("*")}
             assert evaluated >= {"metrics.json", "predictions.csv", "phases.csv", "perturbed.png"}
-            assert evaluated >= {"shift.csv", "shift.png"}
+            assert evaluated >= {"shift.csv", "shift.png", "gallery.png", "gallery.csv"}
             shifted = {p.name for p in (clone.root / "shifts" / name).glob("*")}
             assert shifted == {"predictions.csv", "samples.png", "provenance.json"}
         audited = {p.name for p in (clone.root / "audits").glob("*")}

@@ -89,6 +89,16 @@ def test_evaluation_names_its_training(project):
     assert all(name.startswith("evaluate.") for name in record.tags if name != "system")
 
 
+def test_evaluation_has_two_figures_of_its_explanations(project):
+    project.train()
+    folder = project.evaluate(auc=0.9)
+    written = files.read_json(folder / "metrics.json")
+    explained = {"centre_share": 0.7, "centre_share_even": 0.64, "randomised_correlation": None}
+    files.write_json(folder / "metrics.json", written | {"explanations": explained})
+    found = records.of(folder).metrics
+    assert found == {"test/auc": 0.9, "explanations/centre_share": 0.7}
+
+
 def test_evaluation_of_a_model_that_was_trained_again_has_no_training(project):
     project.train("weights")
     folder = project.evaluate()

@@ -20,6 +20,7 @@ EVALUATED = {
     "perturbed": ("auc", "auc_low", "auc_high", "accuracy"),
     "test_at_half": ("accuracy",),
     "conformal": ("coverage", "undecided"),
+    "explanations": ("centre_share", "randomised_correlation"),
 }
 CALIBRATION = ("slope", "ece")  # of the probabilities as they are
 # Of the key `shift` of metrics.json, by their names in MLflow.
