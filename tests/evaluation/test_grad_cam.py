@@ -36,7 +36,10 @@ SYSTEMS = [
 
 
 def build(make) -> tuple[keras.Model, np.ndarray]:
-    """Return a network of random weights, also in its batch norms, and six images."""
+    """Return a network of random weights, also in its batch norms, and six images.
+
+    Its logits are 1 at most, so that the gradients of all outputs are far from 0.
+    """
     keras.utils.set_random_seed(3)
     settings = make()
     model = network.build(settings)
@@ -44,7 +47,11 @@ def build(make) -> tuple[keras.Model, np.ndarray]:
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights([draws.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
-    return model, pixels(6, settings.image_size)[..., 0]
+    images, output = pixels(6, settings.image_size), model.get_layer("head_output")
+    inputs = np.asarray(keras.Model(model.input, output.input)(images))
+    kernel, bias = output.get_weights()
+    output.set_weights([kernel / np.abs(inputs @ kernel).max(), bias])
+    return model, images[..., 0]
 
 
 def maps(model: keras.Model, images: np.ndarray, batch_size: int = 4) -> np.ndarray:
@@ -126,7 +133,7 @@ def linear(bias: float) -> tuple[keras.Model, np.ndarray]:
     """The tiny network with a mean over places and one sigmoid, and its images."""
     model, images = build(functools.partial(system, head=head()))
     kernel, _ = model.get_layer("head_output").get_weights()
-    model.get_layer("head_output").set_weights([kernel / 100, np.array([bias])])
+    model.get_layer("head_output").set_weights([kernel, np.array([bias])])
     return model, images
 
 
