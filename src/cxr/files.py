@@ -31,7 +31,7 @@ MAX_DEPTH = 50  # of lists and mappings in each other; params.yaml has 6
 # Columns that are always text: the id 0012 must not become 12, nor the patient NA become NaN.
 TEXT = (
     "id", "path", "patient", "subtype", "mode", "sha256", "pixel_hash", "official_split", "split",
-    "phase", "system", "reason",
+    "phase", "system", "reason", "set", "kind",
 )  # fmt: skip
 
 
