@@ -146,3 +146,7 @@ def center_crop(grey: np.ndarray, size: int) -> np.ndarray:
     side = min(grey.shape)
     top, left = (grey.shape[0] - side) // 2, (grey.shape[1] - side) // 2
     return squash(grey[top : top + side, left : left + side], size)
+
+
+# How an image is brought to a square: the values of tensors.resize.
+SQUARES = {"squash": squash, "letterbox": letterbox, "center_crop": center_crop}

@@ -1,7 +1,7 @@
 """The manifest: one row per image, with its patient, size and hashes."""
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ COLUMNS = (
 
 
 def build(
-    path: Path, max_rejected: float, patients: Mapping[str, str] | None = None
+    path: Path,
+    max_rejected: float,
+    patients: Mapping[str, str] | None = None,
+    required: Sequence[str] = CLASSES,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Decode every image of an archive once and return the manifest and the rejected files.
 
@@ -27,6 +30,7 @@ def build(
         path: the zip.
         max_rejected: the fraction of the images, 0 to 1, that may be unusable.
         patients: patients by image id; they override the file names.
+        required: the classes that must have a usable image.
 
     Returns:
         The manifest, with the columns :data:`COLUMNS` and one row per usable image, ordered by
@@ -34,7 +38,7 @@ def build(
         nor ``patients`` gives the patient; the image then counts as its own patient.
 
     Raises:
-        InputError: more images are unusable than allowed, a class has no usable image, or
+        InputError: more images are unusable than allowed, a required class has no usable image, or
             ``patients`` names an id that the archive does not have.
     """
     patients = patients or {}
@@ -53,8 +57,8 @@ def build(
         )
         raise InputError(message)
     manifest = pd.DataFrame([r for r in rows if "reason" not in r], columns=list(COLUMNS))
-    for label, name in enumerate(CLASSES):
-        if not (manifest["label"] == label).any():
+    for name in required:
+        if not (manifest["label"] == CLASSES.index(name)).any():
             message = f"no image of class {name} can be used. The first rejected: {first or 'none'}"
             raise InputError(message)
     return manifest, rejected

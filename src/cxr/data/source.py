@@ -6,6 +6,7 @@ import re
 import shutil
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,12 +41,16 @@ class Descriptor(BaseModel):
     citation: str
 
 
-def to_zip(source: str, target: Path) -> dict[str, Any]:
+def to_zip(
+    source: str, target: Path, required: Sequence[str] = CLASSES, setting: str = "source"
+) -> dict[str, Any]:
     """Write the X-rays of a source to one zip, check it, and return its description.
 
     Args:
         source: a descriptor (.yaml), a zip, or a folder with one folder per class.
         target: the zip to write.
+        required: the classes that must have images. None: any one of them suffices.
+        setting: the key in params.yaml that names the source, for error messages.
 
     Returns:
         origin (a URL without credentials), licence, doi, citation, sha256, bytes, and counts by
@@ -60,7 +65,7 @@ def to_zip(source: str, target: Path) -> dict[str, Any]:
         state = "is neither a file nor a folder" if path.exists() else "does not exist"
         message = (
             f"source {source} {state}: give a descriptor (.yaml), a .zip, or a folder with "
-            f"the folders {' and '.join(CLASSES)}, with -S source=/absolute/path"
+            f"the folders {' and '.join(CLASSES)}, with -S {setting}=/absolute/path"
         )
         raise InputError(message)
     origin = path.absolute().name  # absolute, because "." has no name
@@ -72,13 +77,13 @@ def to_zip(source: str, target: Path) -> dict[str, Any]:
             descriptor = read_descriptor(path)
             # A copy, not a hard link: DVC links its outputs into its cache and makes them
             # read-only, and an edit of the output in place would change the cached download.
-            shutil.copyfile(_download(descriptor), temporary)
+            shutil.copyfile(_download(descriptor, setting), temporary)
             about = {"origin": urls.public(descriptor.url)} | descriptor.model_dump(
                 include={"licence", "doi", "citation"}
             )
         else:
             shutil.copyfile(path, temporary)
-        counts = _check(temporary, source)
+        counts = _check(temporary, source, required)
         measured = {"sha256": files.file_sha256(temporary), "bytes": temporary.stat().st_size}
     return about | measured | {"counts": counts}
 
@@ -101,13 +106,13 @@ def read_descriptor(path: Path) -> Descriptor:
         raise InputError(message) from error
 
 
-def _check(path: Path, source: str) -> dict[str, int]:
-    """Check an archive's list of files and that it has both classes; return their images."""
+def _check(path: Path, source: str, required: Sequence[str]) -> dict[str, int]:
+    """Check an archive's list of files and that it has the classes; return their images."""
     with archive.open_zip(path, f"source {source}") as opened:
         listed = archive.entries(opened)
     counts = Counter(entry.folder for entry in listed)
     missing = [name for name in CLASSES if not counts[name]]
-    if missing:
+    if set(missing) & set(required) or len(missing) == len(CLASSES):
         found = ", ".join(f"{name} ({n})" for name, n in sorted(counts.items()) if name) or "none"
         message = (
             f"source {source} has no image in a folder {missing[0]}: images must be in folders "
@@ -117,7 +122,7 @@ def _check(path: Path, source: str) -> dict[str, int]:
     return {name: counts[name] for name in CLASSES}
 
 
-def _download(descriptor: Descriptor) -> Path:
+def _download(descriptor: Descriptor, setting: str) -> Path:
     """Return the path of a descriptor's file in the cache; download it if it is not there.
 
     The cache lies outside the stage's outputs, which DVC removes before a rerun; a rerun costs a
@@ -128,7 +133,7 @@ def _download(descriptor: Descriptor) -> Path:
     advice = (
         f"download {descriptor.filename} yourself ({descriptor.bytes:,} bytes, sha256 "
         f"{descriptor.sha256[:12]}...) and pass "
-        f"-S source=/absolute/path/{descriptor.filename}"
+        f"-S {setting}=/absolute/path/{descriptor.filename}"
     )
     name = f"{descriptor.sha256}.zip"  # two sources may share a file name, but not a hash
     fetcher = pooch.create(

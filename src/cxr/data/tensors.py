@@ -31,9 +31,7 @@ def build(
     Raises:
         InputError: an image is missing or unreadable, or its bytes differ from the manifest's.
     """
-    square = {
-        "squash": image.squash, "letterbox": image.letterbox, "center_crop": image.center_crop
-    }[settings.resize]  # fmt: skip
+    square = image.SQUARES[settings.resize]
     with (
         files.replacing(folder / "index.csv") as index,
         files.replacing(folder / "contact_sheet.png") as sheet,
