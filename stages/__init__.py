@@ -30,6 +30,7 @@ gc.set_threshold(100_000, 50, 100)
 
 RAW, SPLITS, TENSORS = Path("raw"), Path("splits"), Path("tensors")
 WEIGHTS, FEATURES, MODELS = Path("weights"), Path("features"), Path("models")
+EXTERNALS, SHIFTS = Path("externals"), Path("shifts")
 EVALUATIONS, REPORTS, SOURCES = Path("evaluations"), Path("reports"), Path("sources")
 
 

@@ -2,13 +2,13 @@
 
 from cxr import files, params
 from cxr.data import cache
-from cxr.evaluation import evaluation, predictions
+from cxr.evaluation import evaluation, predictions, shift
 from cxr.evaluation.samples import samples
 from cxr.models import store
 from cxr.report import figures, style
 from cxr.tracking import provenance
 from cxr.training import device
-from stages import EVALUATIONS, MODELS, TENSORS, add_system, finish, parser, run
+from stages import EVALUATIONS, MODELS, SHIFTS, TENSORS, add_system, finish, parser, run
 
 
 def work(settings: params.Params, system: str) -> None:
@@ -18,7 +18,7 @@ def work(settings: params.Params, system: str) -> None:
     used = provenance.chosen(settings, *keys)
     inputs = [tensors / "images.npy", tensors / "index.csv"]
     inputs += [trained / name for name in (store.ARCHITECTURE, store.WEIGHTS, store.PHASES)]
-    inputs += [trained / "history.csv"]
+    inputs += [trained / "history.csv", SHIFTS / system / "predictions.csv"]
     started = provenance.start("evaluate", settings, used, inputs, system)
     device.set_deterministic(settings.training)
     hardware = device.find()
@@ -29,8 +29,12 @@ def work(settings: params.Params, system: str) -> None:
         trained, images, index, settings.perturbation, settings.inference_batch_size, settings.seed
     )
     result = evaluation.evaluate(predicted, settings.evaluate.threshold, settings.seed)
+    shifted = files.read_csv(SHIFTS / system / "predictions.csv")
+    table, result["shift"] = shift.evaluate(shifted, result["threshold"], settings.seed)
     evaluation.write(predicted, result, folder)
+    files.write_csv(folder / "shift.csv", table)
     figures.write(system, result, history, folder)
+    style.save(figures.shift(table), folder / "shift.png")
     clean, perturbed = samples(images, index, settings.perturbation, settings.seed)
     style.save(figures.samples(clean, perturbed), folder / "perturbed.png")
     finish(started, folder, store.load, device=hardware.name)

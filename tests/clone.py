@@ -40,7 +40,13 @@ TINY = {
     **{f"systems.cnn.phases.{phase}.epochs": 1 for phase in ("clean", "perturbed")},
     **{f"systems.cnn.phases.{phase}.steps_per_epoch": 2 for phase in ("clean", "perturbed")},
 }
-OF_SYSTEM = ("weights", "features", "train", "evaluate")  # the stages with an item per system
+OF_SYSTEM = (
+    "weights",
+    "features",
+    "train",
+    "shift",
+    "evaluate",
+)  # the stages with an item per system
 LIMIT = 900  # seconds for a command: several times what the longest takes on two busy cores
 YAML_12 = YAML(typ="safe", pure=True)
 

@@ -199,6 +199,8 @@ class TestRefusal:
         "key",
         [
             "seed",
+            "shift.images",
+            "evaluate.external",
             "split",
             "split.test.PNEUMONIA",
             "perturbation",
@@ -257,6 +259,9 @@ class TestRefusal:
             ("training.require_gpu", "yes", "valid boolean"),  # a boolean in YAML 1.1
             ("evaluate.threshold", 1, "less than 1"),
             ("evaluate.threshold", 0, "greater than 0"),
+            ("evaluate.external", ["a.zip"], "object"),
+            ("shift.images", 1, "greater than or equal to 2"),
+            ("shift.images", 9.5, "valid integer"),
             ("tracking.experiment", "", "at least 1 character"),
             ("systems", {}, "at least 1 item"),
             ("systems", [1], "object"),
@@ -390,6 +395,10 @@ class TestRefusal:
     def test_of_a_systems_name_that_cannot_be_a_folders(self, load, whole, name):
         found = said(lambda: load("systems", {name: whole["systems"]["vgg16_transfer"]}))
         assert f"systems.{name}: {NAME}" in found
+
+    def test_of_an_external_archives_name_that_cannot_be_a_folders(self, load):
+        found = said(lambda: load("evaluate.external", {"St. Mary": "a.zip"}))
+        assert found.endswith(f"params.yaml: evaluate.external.St. Mary: {NAME}")
 
     def test_of_a_key_given_twice_names_it_and_its_line(self, tmp_path):
         path = tmp_path / "a.yaml"

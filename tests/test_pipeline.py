@@ -139,7 +139,9 @@ class TestReruns:
     def test_temporary_experiment_reruns_one_system_and_logs_to_the_root(self, clone, three):
         ran, before = three
         # The source's path is a parameter of the download, whose zip is the same.
-        of_system = {f"{stage}@vgg16_transfer" for stage in ("features", "train", "evaluate")}
+        of_system = {
+            f"{stage}@vgg16_transfer" for stage in ("features", "train", "shift", "evaluate")
+        }
         assert ran - {"download"} == of_system | {"compare"}
         assert clone.call("git", "status", "--porcelain") == before
         runs = clone.runs()
@@ -172,7 +174,7 @@ class TestMlflow:
 
     def test_every_stage_has_a_run(self, clone):
         runs = self.first(clone)
-        stages = {"download", "split", "preprocess", "weights", "train", "compare"}
+        stages = {"download", "split", "preprocess", "weights", "train", "shift", "compare"}
         assert set(runs["tags.stage"]) == stages
         # Random weights have no record.
         assert runs.loc[runs["tags.stage"] == "weights", "tags.system"].tolist() == ["cnn"]
@@ -194,8 +196,8 @@ class TestMlflow:
     def test_lost_database_is_rebuilt_as_it_was(self, clone):
         # Another name, not a deletion: this process still holds the first one open.
         other = {"MLFLOW_TRACKING_URI": f"sqlite:///{clone.root}/rebuilt.db"}
-        assert "10 of 10 stages were missing" in clone.cxr("sync", **other)
-        assert "0 of 10 stages were missing" in clone.cxr("sync", **other)
+        assert "12 of 12 stages were missing" in clone.cxr("sync", **other)
+        assert "0 of 12 stages were missing" in clone.cxr("sync", **other)
         before, after = self.first(clone), clone.runs("rebuilt.db")
         volatile = (
             r"tags.mlflow.(log-model|runName)|tags.cxr.process|run_id|artifact_uri|experiment"

@@ -79,7 +79,18 @@ def test_a_bug_has_its_traceback(monkeypatch):
 
 @pytest.mark.parametrize(
     "stage",
-    ["download", "split", "preprocess", "weights", "features", "train", "evaluate", "compare"],
+    [
+        "download",
+        "split",
+        "preprocess",
+        "weights",
+        "features",
+        "train",
+        "external",
+        "shift",
+        "evaluate",
+        "compare",
+    ],
 )
 def test_stage_explains_itself(monkeypatch, capsys, stage):
     monkeypatch.setattr(sys, "argv", [stage, "--help"])

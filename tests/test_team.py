@@ -193,7 +193,7 @@ def work_together(ann: Person, ben: Person, tracking: str) -> None:
     assert same == {key: run.to_dictionary() for key, run in trained.items()}
 
     said = ben.does("Ben tries something")
-    of_system = {f"{stage}@{SYSTEM}" for stage in ("features", "train", "evaluate")}
+    of_system = {f"{stage}@{SYSTEM}" for stage in ("features", "train", "shift", "evaluate")}
     assert ran(said) == of_system | {"compare"}
     both = runs(tracking)
     assert both.keys() > trained.keys()

@@ -37,8 +37,8 @@ from cxr.system import (
 __all__ = [
     "AnyPhase", "Augmentation", "Blocks", "Checkpoint", "Counts", "Dense", "EarlyStopping",
     "Evaluate", "FromLayer", "Head", "Last", "LogisticRegression", "Params", "Penalty",
-    "Perturbation", "Phase", "Plateau", "Split", "System", "Tensors", "Tracking", "Training",
-    "load",
+    "Perturbation", "Phase", "Plateau", "Shift", "Split", "System", "Tensors", "Tracking",
+    "Training", "load",
 ]  # fmt: skip
 
 
@@ -89,6 +89,13 @@ class Evaluate(Frozen):
     """How a trained model is evaluated."""
 
     threshold: Annotated[float, Field(gt=0, lt=1)]
+    external: dict[Name, Annotated[str, Field(min_length=1)]]
+
+
+class Shift(Frozen):
+    """The images that are shifted; see :mod:`cxr.shifts.sets`. Both classes need at least one."""
+
+    images: Annotated[int, Field(ge=2)]
 
 
 class Tracking(Frozen):
@@ -108,6 +115,7 @@ class Params(Frozen):
     perturbation: Perturbation
     training: Training
     inference_batch_size: Annotated[int, Field(ge=1)]
+    shift: Shift
     evaluate: Evaluate
     tracking: Tracking
     systems: Annotated[dict[Name, System], Field(min_length=1)]

@@ -132,6 +132,50 @@ def test_features_have_a_record_where_there_are_some(project, computed):
         assert record.artifacts == ["frozen/features.json", "provenance.json"]
 
 
+def test_an_archive_of_another_hospital_has_its_counts(project):
+    from cxr.tracking import provenance
+
+    folder = Path("externals/clinic")
+    started = provenance.start("external", project.settings, {}, [], "clinic")
+    about = {"counts": {"NORMAL": 2, "PNEUMONIA": 3}, "splits": {"external": 5}, "rejected": 0}
+    files.write_json(folder / "source.json", about | {"sha256": "ab"})
+    for name in ("xrays.zip", "images.csv", "rejected.csv"):
+        files.write_text(folder / name, name)
+    provenance.finish(started, folder)
+    record = records.of(folder)
+    wanted = {"images.PNEUMONIA": "3", "splits.external": "5", "rejected": "0"}
+    assert record.params == wanted | {"images.NORMAL": "2"}
+    assert record.tags["source.sha256"] == "ab" and record.name == "external clinic"
+    assert record.artifacts == ["source.json", "images.csv", "rejected.csv", "provenance.json"]
+
+
+def test_shifted_predictions_are_logged_and_their_figures_with_the_evaluation(project):
+    from cxr.tracking import provenance
+
+    folder = Path("shifts/vgg")
+    started = provenance.start("shift", project.settings, {"shift": {"images": 9}}, [], "vgg")
+    files.write_text(folder / "predictions.csv", "set")
+    files.write_text(folder / "samples.png", "picture")
+    provenance.finish(started, folder)
+    record = records.of(folder)
+    assert record.metrics == {} and record.params == {"shift.images": "9"}
+    assert record.tags["system"] == "vgg" and record.weights is None
+    assert record.artifacts == ["predictions.csv", "samples.png", "provenance.json"]
+
+    project.train()
+    evaluated = project.evaluate(auc=0.9)
+    figures = files.read_json(evaluated / "metrics.json")
+    figures["shift"] = {
+        "validation": {"auc": 0.99, "shifted_auc": 0.8}, "curve": {"shifted_auc": None},
+        "masked": {"centre": {"auc": 0.6}}, "external": {"clinic": {"auc": 0.7, "n": 9}},
+    }  # fmt: skip
+    files.write_json(evaluated / "metrics.json", figures)
+    assert records.of(evaluated).metrics == {
+        "test/auc": 0.9, "shift/val_auc": 0.8, "shift/lungs_masked_auc": 0.6,
+        "shift/external_clinic_auc": 0.7,
+    }  # fmt: skip
+
+
 def test_records_are_read_from_another_folder(project, tmp_path):
     project.train()
     before = records.of(project.evaluate())

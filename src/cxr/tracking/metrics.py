@@ -16,6 +16,13 @@ EVALUATED = {
     "test": TEST,
     "perturbed": ("auc", "auc_low", "auc_high", "accuracy"),
 }
+# Of the key `shift` of metrics.json, by their names in MLflow.
+SHIFTED = {
+    "val_auc": ("validation", "shifted_auc"),
+    "test_auc": ("curve", "shifted_auc"),
+    "lungs_masked_auc": ("masked", "centre", "auc"),
+    "outside_masked_auc": ("masked", "outside", "auc"),
+}
 COMPARED = ("auc", "accuracy", "perturbed_auc")
 
 
@@ -26,6 +33,22 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
         for name, value in flat(values, "/").items()
         if isinstance(value, int | float) and math.isfinite(value)
     }
+
+
+def of_shift(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures under shift for MLflow from the key ``shift`` of metrics.json.
+
+    Args:
+        found: from :func:`cxr.evaluation.shift.evaluate`; empty for an evaluation without it.
+    """
+    figures = {}
+    for name, path in SHIFTED.items():
+        value: Any = found
+        for part in path:
+            value = value.get(part, {})
+        figures[name] = value
+    external = found.get("external", {})
+    return figures | {f"external_{name}_auc": of_one["auc"] for name, of_one in external.items()}
 
 
 def of_epoch(row: Mapping[str, Any]) -> dict[str, float]:

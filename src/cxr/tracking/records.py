@@ -25,6 +25,7 @@ TRAINED = (WEIGHTS, "architecture.json", "history.csv", "train.json")
 # Outputs that no record reads; they are most of the bytes.
 UNREAD = (
     "raw/xrays.zip", "tensors/*/images.npy", "weights/*/initial/*.h5", "features/*/frozen/*.npy",
+    "externals/*/xrays.zip",
 )  # fmt: skip
 
 # The tags of the run as a whole. An evaluation in its training's run does not change them.
@@ -253,6 +254,25 @@ def _train(folder: Path, provenance: Mapping[str, Any]) -> Record:
     )  # fmt: skip
 
 
+def _external(folder: Path, provenance: Mapping[str, Any]) -> Record:
+    source = files.read_json(folder / "source.json")
+    return _record(
+        folder, provenance,
+        parameters=provenance["parameters"] | {"images": source["counts"]}
+        | {"splits": source["splits"], "rejected": source["rejected"]},
+        artifacts=["source.json", "images.csv", "rejected.csv"],
+        extra={"source.sha256": source["sha256"]},
+    )  # fmt: skip
+
+
+def _shift(folder: Path, provenance: Mapping[str, Any]) -> Record:
+    """Read the record of the predictions; their figures are in that of the evaluation."""
+    return _record(
+        folder, provenance,
+        parameters=provenance["parameters"], artifacts=["predictions.csv", "samples.png"],
+    )  # fmt: skip
+
+
 def _evaluate(folder: Path, provenance: Mapping[str, Any]) -> Record:
     system = folder.name
     figures = files.read_json(folder / "metrics.json")
@@ -272,7 +292,8 @@ def _evaluate(folder: Path, provenance: Mapping[str, Any]) -> Record:
         figures={
             split: {name: figures[split].get(name) for name in names}
             for split, names in metrics.EVALUATED.items()
-        },
+        }
+        | {"shift": metrics.of_shift(figures.get("shift", {}))},
         images=images,
         note=notes.written(
             f"{notes.EVALUATION} of {system}", provenance, images, notes.evaluation(figures)
@@ -301,6 +322,8 @@ _READERS: dict[str, Callable[[Path, Mapping[str, Any]], Record | None]] = {
     "weights": _weights,
     "features": _features,
     "train": _train,
+    "external": _external,
+    "shift": _shift,
     "evaluate": _evaluate,
     "compare": _compare,
 }
@@ -322,7 +345,7 @@ def _record(
     everything = tags(provenance) | dict(extra or {})
     if prefix:
         everything = {name: v for name, v in everything.items() if name not in OF_RUN}
-    of_system = ("weights", "features", "train", "evaluate")
+    of_system = ("weights", "features", "train", "shift", "evaluate")
     system = {"system": folder.name} if provenance["stage"] in of_system else {}
     return Record(
         id=provenance["id"],
