@@ -33,7 +33,7 @@ REAL = 5856
 TIMES = (1, 4, 16)
 STAGES = (
     ("split",), ("preprocess", str(SIZE)), ("features", "mobilenet_v2"), ("train", "cnn"),
-    ("evaluate", "cnn"),
+    ("shift", "cnn"), ("evaluate", "cnn"),
 )  # fmt: skip
 
 

@@ -16,7 +16,8 @@ def work(settings: params.Params, system: str) -> None:
     trained, folder = MODELS / system, SHIFTS / system
     keys = ("seed", "shift", "tensors", "training.deterministic", "inference_batch_size")
     used = provenance.chosen(settings, *keys, "evaluate.external")
-    inputs = [tensors / "images.npy", tensors / "index.csv", EXTERNALS]
+    inputs = [tensors / "images.npy", tensors / "index.csv"]
+    inputs += [EXTERNALS / name for name in settings.evaluate.external]
     inputs += [trained / name for name in (store.ARCHITECTURE, store.WEIGHTS, store.PHASES)]
     started = provenance.start("shift", settings, used, inputs, system)
     device.set_deterministic(settings.training)

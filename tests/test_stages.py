@@ -105,3 +105,10 @@ def test_perturbed_phase_without_its_dependency_in_dvc_yaml_is_refused(settings)
 
     with pytest.raises(InputError, match='args: "--perturbed" and also: perturbation'):
         train.work(settings, "cnn", freeze_blocks=None, perturbed=False)
+
+
+def test_an_archive_that_evaluate_external_lacks_is_refused(settings):
+    from stages import external
+
+    with pytest.raises(InputError, match="no archive 'clinic': it has none"):
+        external.work(settings, "clinic")
