@@ -37,6 +37,9 @@ class TestOutputs:
             assert {p.name for p in (clone.root / "models" / name).glob("*")} >= trained
             evaluated = {p.name for p in (clone.root / "evaluations" / name).glob("*")}
             assert evaluated >= {"metrics.json", "predictions.csv", "phases.csv", "perturbed.png"}
+            assert evaluated >= {"shift.csv", "shift.png"}
+            shifted = {p.name for p in (clone.root / "shifts" / name).glob("*")}
+            assert shifted == {"predictions.csv", "samples.png", "provenance.json"}
         assert (clone.root / "reports/index.html").stat().st_size > 10_000
 
     def test_comparison_holds_every_system_and_the_published_figure(self, clone):
@@ -135,6 +138,23 @@ class TestReruns:
             targets = ("--single-item", "features@cnn", "train@cnn")
             seen.append(clone.stages("exp", "run", "--temp", *settings, *targets))
         assert seen == [{"features@cnn", "train@cnn"}, {"train@cnn"}]
+
+    def test_an_archive_of_another_hospital_is_read_once_and_predicted(self, clone):
+        archive = f"+evaluate.external.clinic='{clone.root}/tiny.zip'"
+        targets = ("--single-item", "external@clinic", "shift@cnn")
+        ran = clone.stages("exp", "run", "--temp", "-n", "clinic", "-S", archive, *targets)
+        assert ran == {"external@clinic", "shift@cnn"}
+        path = "shifts/cnn/predictions.csv"
+        clone.call("dvc", "get", ".", path, "--rev", "clinic", "--out", "clinic.csv", "--force")
+        table = pd.read_csv(clone.root / "clinic.csv")
+        table = table[table["set"] == "external"]
+        own = pd.read_csv(clone.root / "evaluations/cnn/predictions.csv").set_index("id")
+        assert set(table["kind"]) == {"clinic"} and len(table) == len(own)
+        # The same images, read and resized again.
+        expected = own.loc[table["id"], "probability"].to_numpy()
+        assert table["probability"].to_numpy() == pytest.approx(expected, abs=1e-5)
+        (clone.root / "clinic.csv").unlink()
+        clone.call("dvc", "exp", "remove", "clinic")
 
     def test_temporary_experiment_reruns_one_system_and_logs_to_the_root(self, clone, three):
         ran, before = three
