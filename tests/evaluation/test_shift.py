@@ -89,12 +89,12 @@ def test_the_shifted_auc_is_the_mean_over_kinds_of_the_mean_over_strengths(found
     validation = summary["validation"]
     gamma = (auc["validation", "gamma", 0.6] + auc["validation", "gamma", 1.6]) / 2
     assert validation["auc"] == auc["validation", "none", 0]
-    assert validation["kinds"] == pytest.approx(
+    assert validation["by_kind"] == pytest.approx(
         {"gamma": gamma, "blur": auc["validation", "blur", 1]}
     )
     assert validation["shifted_auc"] == pytest.approx((gamma + auc["validation", "blur", 1]) / 2)
     assert list(summary) == ["validation", "curve", "masked", "external"]
-    assert summary["curve"]["shifted_auc"] == summary["curve"]["kinds"]["noise"]
+    assert summary["curve"]["shifted_auc"] == summary["curve"]["by_kind"]["noise"]
 
 
 def test_the_masks_have_intervals(found):
@@ -147,7 +147,7 @@ def test_of_one_class_the_aucs_are_undefined(label):
     table, summary = shift.evaluate(PREDICTIONS[PREDICTIONS["label"] == label], 0.5, 0)
     assert table["auc"].isna().all() and table["accuracy"].notna().all()
     assert summary["validation"] == {
-        "auc": None, "shifted_auc": None, "kinds": {"gamma": None, "blur": None}
+        "auc": None, "shifted_auc": None, "by_kind": {"gamma": None, "blur": None}
     }  # fmt: skip
     assert summary["masked"]["centre"] == dict.fromkeys(("auc", "auc_low", "auc_high"))
     json.dumps(summary, allow_nan=False)
@@ -156,7 +156,7 @@ def test_of_one_class_the_aucs_are_undefined(label):
 def test_of_one_image_and_without_validation():
     table, summary = shift.evaluate(of("curve", "none").iloc[:1], 0.5, 0)
     assert table["n"].tolist() == [1]
-    assert summary["validation"] == {"auc": None, "shifted_auc": None, "kinds": {}}
+    assert summary["validation"] == {"auc": None, "shifted_auc": None, "by_kind": {}}
     assert summary["masked"] == summary["external"] == {}
 
 
@@ -204,8 +204,8 @@ def test_the_sets_are_those_that_the_stage_predicts():
     index = PREDICTIONS[PREDICTIONS["kind"] == "none"].drop_duplicates(["id", "split"])
     table = sets.tasks(index, 200, 0).assign(probability=0.5)
     _, summary = shift.evaluate(table, 0.5, 0)
-    assert set(summary["validation"]["kinds"]) == {s.kind for s in sets.VALIDATION}
-    assert set(summary["curve"]["kinds"]) == {s.kind for s in sets.CURVE}
+    assert set(summary["validation"]["by_kind"]) == {s.kind for s in sets.VALIDATION}
+    assert set(summary["curve"]["by_kind"]) == {s.kind for s in sets.CURVE}
     assert set(summary["masked"]) == {"centre", "outside"}
 
 

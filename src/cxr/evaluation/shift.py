@@ -32,7 +32,7 @@ def evaluate(
         undefined. And the value of ``shift`` in metrics.json:
 
         - ``validation`` and ``curve``, the latter of the test set: ``auc`` of the images as they
-          are; ``shifted_auc``, the mean over the kinds; ``kinds``, the mean over each one's
+          are; ``shifted_auc``, the mean over the kinds; ``by_kind``, the mean over each one's
           strengths.
         - ``masked``: ``centre`` and ``outside``, each ``auc``, ``auc_low``, ``auc_high``.
         - ``external``: of each archive the metrics of
@@ -127,7 +127,7 @@ def _means(rows: pd.DataFrame) -> dict[str, Any]:
     kinds = rows[rows["kind"] != NONE].groupby("kind", sort=False)["auc"].mean()
     return {
         **_nones({"auc": plain.mean(), "shifted_auc": kinds.mean()}),
-        "kinds": _nones(kinds),
+        "by_kind": _nones(kinds),
     }
 
 
