@@ -11,7 +11,7 @@ from playwright.sync_api import sync_playwright
 
 from cxr.tracking import client
 from cxr.tracking import server as tracking_server
-from cxr.tracking.records import Record
+from cxr.tracking.record import Record
 from tests import servers
 from tests.paths import PATH, PYTHONPATH, ROOT
 

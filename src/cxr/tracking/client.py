@@ -25,7 +25,7 @@ from mlflow.types import Schema, TensorSpec
 from cxr.errors import InputError
 from cxr.tracking import notes, records, server
 from cxr.tracking.datasets import Dataset
-from cxr.tracking.records import Record
+from cxr.tracking.record import Record
 
 MODEL = "cxr.model"  # tag: system and MD5 of the weights, equal for training and evaluation
 NOTE = "mlflow.note.content"  # tag: the description, in Markdown
