@@ -149,23 +149,6 @@ class TestFit:
             fit(alone, patients)
 
 
-class TestPatientWeights:
-    PATIENTS = np.array(["a", "b", "a", "c", "c", "c"])
-    LABELS = np.array([0, 1, 0, 1, 1, 1])
-
-    def test_of_a_patient_are_1_in_all(self):
-        found = probe.patient_weights(self.PATIENTS, self.LABELS, balanced=False)
-        np.testing.assert_allclose(found, [1 / 2, 1, 1 / 2, 1 / 3, 1 / 3, 1 / 3])
-
-    def test_balanced_of_both_classes_are_half_of_all(self):
-        found = probe.patient_weights(self.PATIENTS, self.LABELS, balanced=True)
-        np.testing.assert_allclose(found, [3 / 4, 3 / 4, 3 / 4, 1 / 4, 1 / 4, 1 / 4])
-
-    def test_balanced_of_one_class_are_all(self):
-        found = probe.patient_weights(self.PATIENTS, np.ones(6, int), balanced=True)
-        assert found.sum() == pytest.approx(3)
-
-
 class TestPhase:
     """A logistic regression as a phase of a system."""
 

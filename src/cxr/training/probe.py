@@ -12,10 +12,9 @@ from cxr import params
 from cxr.errors import InputError
 from cxr.labels import CLASSES
 from cxr.models import head
-from cxr.training import batches, callbacks, feature_files, features, losses
+from cxr.training import batches, callbacks, feature_files, features, losses, regression
 
 log = logging.getLogger(__name__)
-ITERATIONS = 2000  # at most; L-BFGS needs 20 to 300 at the strengths of params.yaml
 
 
 @dataclass(frozen=True)
@@ -103,11 +102,10 @@ def fit(
 ) -> Fitted:
     """Fit the output layer to frozen features, which are standardised first.
 
-    For each strength scikit-learn's ``LogisticRegression`` minimises the log loss plus half the
-    strength times the squared norm of the coefficients of the standardised features. The strength
-    with the lowest log loss on validation is used, and the strongest of those that tie. Log loss
-    and not AUC: on a few hundred images AUC has few values and many ties near 1, it ignores whether
-    0.5 is the right threshold, and it is undefined if a class is missing.
+    Each strength gives a :func:`cxr.training.regression.fit`. The strength with the lowest log loss
+    on validation is used, and the strongest of those that tie. Log loss and not AUC: on a few
+    hundred images AUC has few values and many ties near 1, it ignores whether 0.5 is the right
+    threshold, and it is undefined if a class is missing.
 
     Each patient weighs 1, however many images and views there are, so that a patient who was
     X-rayed thirty times does not count thirty times.
@@ -126,8 +124,7 @@ def fit(
     Raises:
         InputError: the training images have only one class.
     """
-    from sklearn.linear_model import LogisticRegression  # takes a second to import
-    from sklearn.metrics import log_loss
+    from sklearn.metrics import log_loss  # takes a second to import
 
     rows = np.concatenate([data.train + view * len(data.train) for view in range(data.views)])
     train, val = data.labels[rows], data.labels[data.val]
@@ -137,22 +134,19 @@ def fit(
             "both classes"
         )
         raise InputError(message)
-    weights = patient_weights(np.tile(patients["train"], data.views), train, balanced)
-    val_weights = patient_weights(patients["val"], val, balanced)
+    weights = regression.patient_weights(np.tile(patients["train"], data.views), train, balanced)
+    val_weights = regression.patient_weights(patients["val"], val, balanced)
     # float64, because the features may be float16 and the statistics are sums over many images.
     inputs, val_inputs = (data.inputs[of].astype("float64") for of in (rows, data.val))
-    mean = np.average(inputs, axis=0, weights=weights)
-    scale = np.sqrt(np.average((inputs - mean) ** 2, axis=0, weights=weights))
-    scale[inputs.min(axis=0) == inputs.max(axis=0)] = np.inf  # a constant tells nothing
+    mean, scale = regression.statistics(inputs, weights)
     for given in (inputs, val_inputs):
         given -= mean
         given /= scale
 
     models, val_losses = {}, {}
     for strength in sorted(settings.strengths, reverse=True):
-        model = LogisticRegression(C=1 / strength, tol=1e-6, max_iter=ITERATIONS)
-        models[strength] = model.fit(inputs, train, sample_weight=weights)
-        probabilities = model.predict_proba(val_inputs)
+        models[strength] = regression.fit(inputs, train, weights, strength)
+        probabilities = models[strength].predict_proba(val_inputs)
         loss = float(log_loss(val, probabilities, sample_weight=val_weights, labels=[0, 1]))
         log.info("strength %g: validation loss %.4f", strength, loss)
         val_losses[strength] = loss
@@ -164,26 +158,6 @@ def fit(
     rest.get_layer(head.OUTPUT).set_weights([kernel[:, np.newaxis], np.array([bias])])
     metrics = _metrics(rest, data, {"": rows, "val_": data.val}, batch_size)
     return Fitted(chosen, val_losses, metrics)
-
-
-def patient_weights(patients: np.ndarray, labels: np.ndarray, balanced: bool) -> np.ndarray:
-    """Return a weight for each image, so that each patient weighs 1.
-
-    Args:
-        patients: [n], the patient of each image.
-        labels: [n], 0 or 1.
-        balanced: scale the weights of each class so that both have the same sum; the sum of all
-            stays the number of patients.
-
-    Returns:
-        float64 [n].
-    """
-    _, patient, images = np.unique(patients, return_inverse=True, return_counts=True)
-    weights = 1 / images[patient]
-    if balanced:
-        sums = np.bincount(labels, weights, minlength=2)
-        weights *= sums.sum() / (np.count_nonzero(sums) * sums[labels])
-    return weights
 
 
 def _metrics(
