@@ -119,8 +119,27 @@ def summary(manifest: pd.DataFrame, rejected: int, seed: int) -> dict[str, Any]:
         "rgb_images": int((manifest["mode"] == "RGB").sum()),
         "patients_known": int(manifest["patient_known"].sum()),
         "patients_in_two_splits": int((splits_of_patient > 1).sum()),
-        "image_level_leak": _image_level_leak(manifest, seed),
+        "image_level_leak": image_level_leak(manifest, seed),
     }
+
+
+def image_level_leak(manifest: pd.DataFrame, seed: int) -> int:
+    """Draw single images in the split's numbers, and count the test images that leak.
+
+    Args:
+        manifest: from :func:`assign`, with splits.
+        seed: of the draw.
+
+    Returns:
+        The number of test images whose patient also has an image in train.
+    """
+    images = _unique_by_class(manifest, manifest["path"])
+    counts = {split: list(images[split].values()) for split in ("test", "val")}
+    each, all_of_them = np.arange(len(manifest)), np.ones(len(manifest), dtype=bool)
+    drawn = _draw(manifest["label"].to_numpy(), each, all_of_them, counts, seed)
+    tested = np.isin(each, drawn["test"])
+    trained = ~tested & ~np.isin(each, drawn["val"])
+    return int(manifest["patient"][tested].isin(manifest["patient"][trained]).sum())
 
 
 def _unique_by_class(manifest: pd.DataFrame, values: pd.Series) -> dict[str, dict[str, int]]:
@@ -132,17 +151,6 @@ def _unique_by_class(manifest: pd.DataFrame, values: pd.Series) -> dict[str, dic
         }
         for split in SPLITS
     }
-
-
-def _image_level_leak(manifest: pd.DataFrame, seed: int) -> int:
-    """Draw single images in the split's numbers and count the test images that leak."""
-    images = _unique_by_class(manifest, manifest["path"])
-    counts = {split: list(images[split].values()) for split in ("test", "val")}
-    each, all_of_them = np.arange(len(manifest)), np.ones(len(manifest), dtype=bool)
-    drawn = _draw(manifest["label"].to_numpy(), each, all_of_them, counts, seed)
-    tested = np.isin(each, drawn["test"])
-    trained = ~tested & ~np.isin(each, drawn["val"])
-    return int(manifest["patient"][tested].isin(manifest["patient"][trained]).sum())
 
 
 def _official_test(manifest: pd.DataFrame) -> np.ndarray:
