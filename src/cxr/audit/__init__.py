@@ -1,0 +1,1 @@
+"""The audits: what the images and their split could make a figure worth, before any training."""
