@@ -30,7 +30,8 @@ gc.set_threshold(100_000, 50, 100)
 
 RAW, SPLITS, TENSORS = Path("raw"), Path("splits"), Path("tensors")
 WEIGHTS, FEATURES, MODELS = Path("weights"), Path("features"), Path("models")
-EVALUATIONS, REPORTS, SOURCES = Path("evaluations"), Path("reports"), Path("sources")
+EVALUATIONS, AUDITS, REPORTS = Path("evaluations"), Path("audits"), Path("reports")
+SOURCES = Path("sources")
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -50,6 +50,7 @@ def every_stage(sizes: Mapping[str, int]) -> set[str]:
     return {
         "download",
         "split",
+        "audit",
         "compare",
         *(f"preprocess@{size}" for size in sizes.values()),
         *(f"{stage}@{system}" for stage in OF_SYSTEM for system in sizes),
@@ -155,6 +156,9 @@ def leave_out_systems(root: Path, systems: tuple[str, ...] = SYSTEMS) -> None:
     for stage in ("features", "train"):
         stages[stage]["foreach"] = {name: stages[stage]["foreach"][name] for name in systems}
     stages["preprocess"]["foreach"] = [f"${{systems.{name}.image_size}}" for name in systems]
+    audit = stages["audit"]
+    audit["cmd"] = f"python -m stages.audit {systems[-1]}"
+    audit["deps"] = [dep.replace("probe", systems[-1], 1) for dep in audit["deps"]]
     yaml.dump(pipeline, root / "dvc.yaml")
 
 

@@ -37,6 +37,8 @@ class TestOutputs:
             assert {p.name for p in (clone.root / "models" / name).glob("*")} >= trained
             evaluated = {p.name for p in (clone.root / "evaluations" / name).glob("*")}
             assert evaluated >= {"metrics.json", "predictions.csv", "phases.csv", "perturbed.png"}
+        audited = {p.name for p in (clone.root / "audits").glob("*")}
+        assert audited >= {"audit.json", "duplicates.csv", "suspects.png", "shortcuts.csv"}
         assert (clone.root / "reports/index.html").stat().st_size > 10_000
 
     def test_comparison_holds_every_system_and_the_published_figure(self, clone):

@@ -79,7 +79,17 @@ def test_a_bug_has_its_traceback(monkeypatch):
 
 @pytest.mark.parametrize(
     "stage",
-    ["download", "split", "preprocess", "weights", "features", "train", "evaluate", "compare"],
+    [
+        "download",
+        "split",
+        "preprocess",
+        "weights",
+        "features",
+        "audit",
+        "train",
+        "evaluate",
+        "compare",
+    ],
 )
 def test_stage_explains_itself(monkeypatch, capsys, stage):
     monkeypatch.setattr(sys, "argv", [stage, "--help"])

@@ -59,7 +59,8 @@ def targets(settings: Mapping[str, Any]) -> list[str]:
     sizes = sorted({system["image_size"] for system in systems.values()})
     stages = ("weights", "features", "train", "evaluate")
     of_systems = [f"{stage}@{name}" for stage in stages for name in systems]
-    return ["download", "split", *(f"preprocess@{size}" for size in sizes), *of_systems, "compare"]
+    before = ["download", "split", *(f"preprocess@{size}" for size in sizes)]
+    return [*before, *of_systems, "audit", "compare"]
 
 
 def local(path: str) -> str:

@@ -90,7 +90,7 @@ class TestTargets:
             "download", "split", "preprocess@32", "preprocess@64",
             "weights@a", "weights@b", "weights@c",
             "features@a", "features@b", "features@c", "train@a", "train@b", "train@c",
-            "evaluate@a", "evaluate@b", "evaluate@c", "compare",
+            "evaluate@a", "evaluate@b", "evaluate@c", "audit", "compare",
         ]  # fmt: skip
 
 
