@@ -182,7 +182,7 @@ def work_together(ann: Person, ben: Person, tracking: str) -> None:
     trained = runs(tracking)
     stages = sorted(run.data.tags["stage"] for run in trained.values())
     # The evaluation is in the training's run, and random weights have none.
-    assert stages == ["compare", "download", "preprocess", "split", "train"]
+    assert stages == ["audit", "compare", "download", "preprocess", "split", "train"]
     assert {run.info.status for run in trained.values()} == {"FINISHED"}
 
     said = ben.does("Ben gets everything, and runs nothing")

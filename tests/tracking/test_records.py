@@ -132,6 +132,26 @@ def test_features_have_a_record_where_there_are_some(project, computed):
         assert record.artifacts == ["frozen/features.json", "provenance.json"]
 
 
+def test_audit_has_its_figures_and_what_it_could_not_assess(project):
+    record = records.of(project.audit())
+    assert record.metrics == {
+        "patients_in_two_splits": 0, "duplicates/exact": 2, "duplicates/near": 1,
+        "duplicates_in_test_and_rest": 0, "image_level_leak": 21.5, "suspects": 3,
+        "shortcuts/picture/val": 0.8,
+    }  # fmt: skip
+    assert record.params == {"seed": "0", "alarm": "True", "not_assessable": "jpeg"}
+    assert record.artifacts == ["audit.json", "provenance.json", "suspects.csv"]
+    assert "audit" in record.note
+
+
+def test_audit_of_which_nothing_can_be_assessed_has_counts_alone(project):
+    record = records.of(project.audit(assessable=False))
+    assert record.metrics == {
+        "duplicates/exact": 2, "duplicates/near": 1, "duplicates_in_test_and_rest": 0
+    }  # fmt: skip
+    assert record.params["not_assessable"] == "geometry, jpeg"
+
+
 def test_records_are_read_from_another_folder(project, tmp_path):
     project.train()
     before = records.of(project.evaluate())

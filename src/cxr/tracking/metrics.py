@@ -36,6 +36,28 @@ def of_epoch(row: Mapping[str, Any]) -> dict[str, float]:
     return numbers({name: value for name, value in named.items() if name in curves} | rate)
 
 
+def of_audit(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of audits/audit.json that one compares between archives and splits."""
+    copies, leak = found["duplicates"], found["leak"] or {}
+    sets = found["shortcuts"]["sets"].items()
+    return {
+        "patients_in_two_splits": found["patients"]["in_two_splits"],
+        "duplicates": {kind: copies[kind]["groups"] for kind in ("exact", "near")},
+        "duplicates_in_test_and_rest": copies["in_test_and_rest"],
+        "image_level_leak": leak.get("mean"),
+        "suspects": found["suspects"]["suspects"] if found["suspects"]["assessable"] else None,
+        "shortcuts": {
+            name: {split: rated[split]["auc"] for split in ("val", "test") if rated[split]}
+            for name, rated in sets
+        },
+    }
+
+
+def not_assessable(groups: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the names of the shortcuts that an archive cannot show, or ``none``."""
+    return ", ".join(name for name, rated in groups.items() if not rated["assessable"]) or "none"
+
+
 def flat(nested: Mapping[str, Any], joint: str = ".", prefix: str = "") -> dict[str, Any]:
     """Flatten nested mappings and lists of mappings to keys like ``a.b.0.c``, as in params.yaml."""
     found: dict[str, Any] = {}

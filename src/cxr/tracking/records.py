@@ -284,6 +284,19 @@ def _evaluate(folder: Path, provenance: Mapping[str, Any]) -> Record:
     )  # fmt: skip
 
 
+def _audit(folder: Path, provenance: Mapping[str, Any]) -> Record:
+    found = files.read_json(folder / "audit.json")
+    shortcuts = found["shortcuts"]
+    return _record(
+        folder, provenance,
+        parameters=provenance["parameters"]
+        | {"alarm": shortcuts["alarm"]}
+        | {"not_assessable": metrics.not_assessable(shortcuts["groups"])},
+        figures=metrics.of_audit(found),
+        artifacts=_names(folder),
+    )  # fmt: skip
+
+
 def _compare(folder: Path, provenance: Mapping[str, Any]) -> Record:
     table = files.read_csv(folder / "comparison.csv").set_index("system")
     return _record(
@@ -300,6 +313,7 @@ _READERS: dict[str, Callable[[Path, Mapping[str, Any]], Record | None]] = {
     "preprocess": _preprocess,
     "weights": _weights,
     "features": _features,
+    "audit": _audit,
     "train": _train,
     "evaluate": _evaluate,
     "compare": _compare,

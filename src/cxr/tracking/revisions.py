@@ -29,7 +29,8 @@ WORKSPACE = "workspace"
 
 # The stages' output folders in pipeline order, so that training is logged before its evaluation.
 FOLDERS = (
-    "raw", "splits", "tensors/*", "weights/*", "features/*", "models/*", "evaluations/*", "reports",
+    "raw", "splits", "tensors/*", "weights/*", "features/*", "audits", "models/*", "evaluations/*",
+    "reports",
 )  # fmt: skip
 
 
