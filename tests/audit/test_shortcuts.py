@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
+from threadpoolctl import threadpool_limits
 
 from cxr.audit import properties, shortcuts
 from cxr.evaluation import intervals
@@ -15,6 +16,13 @@ from tests.audit.test_properties import COLUMNS
 TABLE = many(train=80, rest=40)
 LABELS = TABLE["label"].to_numpy()
 NOISE = np.random.default_rng(0).normal(size=(len(TABLE), 2))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Where other tests run beside, more threads of so small a fit only wait for each other."""
+    with threadpool_limits(limits=1, user_api="openmp"):
+        yield
 
 
 def table(**columns) -> pd.DataFrame:
@@ -40,6 +48,18 @@ class TestAssess:
         found, importances = shortcuts.assess(table(width=NOISE[:, 0]), TABLE, seed=0)
         assert found["alarm"] is False
         assert abs(importances["importance"].iloc[0]) < 0.3
+
+    @pytest.mark.parametrize(
+        ("auc", "low", "alarm"),
+        [(0.9, 0.6, True), (0.9, 0.5, False), (0.74, 0.6, False), (None, None, None)],
+    )
+    def test_the_alarm_needs_a_high_auc_and_an_interval_above_chance(
+        self, monkeypatch, auc, low, alarm
+    ):
+        rated = {"auc": auc, "auc_low": low, "auc_high": auc}
+        monkeypatch.setattr(shortcuts, "_rated", lambda *_: rated)
+        found, _ = shortcuts.assess(table(width=NOISE[:, 0]), TABLE, seed=0)
+        assert found["alarm"] is alarm
 
     def test_auc_and_interval_are_those_of_the_fitted_baseline(self):
         given = table(width=NOISE[:, 0], height=LABELS + NOISE[:, 1])

@@ -14,7 +14,7 @@ class Group:
 
     Attributes:
         columns: of the table of properties.
-        reason: why the group tells nothing where none of its columns varies.
+        reason: why the group tells nothing where none of its columns differs.
     """
 
     columns: tuple[str, ...]
@@ -22,13 +22,17 @@ class Group:
 
 
 GROUPS: Mapping[str, Group] = {
-    "size": Group(("width", "height", "aspect"), "all images have one size"),
-    "bytes": Group(("bytes_per_pixel",), "all images have one size, so bytes count their content"),
-    "encoding": Group(("mode", "format"), "all images have one colour mode and format"),
-    "jpeg": Group(file_properties.JPEG, "all images have one JPEG quality, or none is a JPEG"),
-    "border": Group(borders.BORDER, "all borders are equal"),
-    "marker": Group(borders.MARKERS, "no image has a bright spot near an edge"),
-    "geometry": Group(geometry.COLUMNS, "no image could be registered"),
+    "size": Group(("width", "height", "aspect"), "all training images have one size"),
+    "bytes": Group(
+        ("bytes_per_pixel",), "all training images have one size, so bytes count their content"
+    ),
+    "encoding": Group(("mode", "format"), "all training images have one colour mode and format"),
+    "jpeg": Group(
+        file_properties.JPEG, "all training images have one JPEG quality, or none is a JPEG"
+    ),
+    "border": Group(borders.BORDER, "all training images have equal borders"),
+    "marker": Group(borders.MARKERS, "no training image has a marker"),
+    "geometry": Group(geometry.COLUMNS, "no training image could be registered"),
 }
 FILE, PICTURE = ("size", "bytes", "encoding", "jpeg"), ("border", "marker", "geometry")
 SETS: Mapping[str, tuple[str, ...]] = {"file": FILE, "picture": PICTURE, "all": FILE + PICTURE}

@@ -17,7 +17,9 @@ from cxr.audit import properties
 from cxr.evaluation import intervals, metrics
 from cxr.training import regression
 
-ALARM = 0.75  # AUC on validation or test from which the alarm is raised
+ALARM = (
+    0.75  # AUC on validation or test from which the alarm is raised, if its interval excludes 0.5
+)
 REPEATS = 20  # permutations of a group
 ONE_CLASS = "the training images have only one class"
 
@@ -33,7 +35,8 @@ def assess(
         seed: ``seed`` of params.yaml.
 
     Returns:
-        ``alarm`` (None if nothing can be assessed), ``groups`` and ``sets``, each by name:
+        ``alarm``, whether a group or a set reaches an AUC of 0.75 on validation or test, with an
+        interval above 0.5 (None if nothing can be assessed); ``groups`` and ``sets``, each by name:
         ``assessable``; ``reason``, why not, or None; and for ``val`` and ``test`` ``auc``,
         ``auc_low``, ``auc_high`` (95 %, patients resampled; None where undefined). And the table of
         groups by permutation importance, see :func:`importances`, with ``auc_val`` and
@@ -121,12 +124,11 @@ def _assessed(
             for split in ("val", "test")
         }
         found[name] = {"assessable": True, "reason": None} | rated
-    aucs = [
-        rates["auc"] for result in found.values() for rates in (result["val"], result["test"])
-        if rates and rates["auc"] is not None
-    ]  # fmt: skip
+    rates = [result[split] for result in found.values() for split in ("val", "test")]
+    known = [rated for rated in rates if rated and rated["auc_low"] is not None]
+    raised = any(rated["auc"] >= ALARM and rated["auc_low"] > 0.5 for rated in known)
     result = {
-        "alarm": max(aucs) >= ALARM if aucs else None,
+        "alarm": raised if known else None,
         "sets": {name: found[name] for name in sets},
         "groups": {name: found[name] for name in varying},
     }
