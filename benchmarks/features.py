@@ -83,6 +83,7 @@ class Clone:
             stages["stages"][name]["foreach"] = {
                 self.system: item | {"first": first, "last": first}
             }
+        del stages["stages"]["audit"]  # of the probe, which is left out
         self.settings["systems"] = {self.system: self.chosen}
         project.write(path, stages)
         project.save(self.folder, self.settings)

@@ -42,7 +42,7 @@ def command(stage: str, body: dict[str, Any]) -> list[str]:
     items = body.get("foreach")
     if isinstance(items, dict):
         values["item.args"] = items[SYSTEM]["args"]
-    text = body.get("do", body)["cmd"]
+    text = body.get("do", body)["cmd"].replace(" probe", f" {SYSTEM}")  # that of the audit
     for name, value in values.items():
         text = text.replace(f"${{{name}}}", value)
     return shlex.split(text.removeprefix("python "))
