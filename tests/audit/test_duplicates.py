@@ -72,7 +72,7 @@ class TestFind:
 
 class TestSummary:
     def test_counts_groups_and_what_they_cross(self):
-        found = duplicates.summary(duplicates.find(IMAGES, TABLE))
+        found = duplicates.summary(duplicates.find(IMAGES, TABLE), TABLE)
         assert found["exact"] == {
             "groups": 2, "images": 4, "across_splits": 1, "across_patients": 1, "across_labels": 0
         }  # fmt: skip
@@ -81,8 +81,15 @@ class TestSummary:
         }  # fmt: skip
         assert found["in_test_and_rest"] == 1
 
+    def test_two_pairs_that_are_nearly_equal_are_two_exact_and_one_near(self):
+        images = np.stack([A, A, saved_again(A), saved_again(A)])
+        table = manifest([("train", 0, "p")] * 4, pixel_hash=["a", "a", "b", "b"])
+        found = duplicates.summary(duplicates.find(images, table), table)
+        assert (found["exact"]["groups"], found["exact"]["images"]) == (2, 4)
+        assert (found["near"]["groups"], found["near"]["images"]) == (1, 4)
+
     def test_of_no_duplicates_is_0(self):
-        found = duplicates.summary(duplicates.find(IMAGES[:1], TABLE.iloc[:1]))
+        found = duplicates.summary(duplicates.find(IMAGES[:1], TABLE.iloc[:1]), TABLE)
         assert set(found["exact"].values()) == set(found["near"].values()) == {0}
         assert found["in_test_and_rest"] == 0
 

@@ -66,7 +66,7 @@ def run(
     alarm, importances = shortcuts.assess(table, manifest, seed)
     result = {
         "patients": patients.in_two_splits(manifest),
-        "duplicates": duplicates.summary(copies),
+        "duplicates": duplicates.summary(copies, manifest),
         "leak": patients.leak(manifest),
         "balance": balance.classes(manifest),
         "subtypes": balance.subtypes(manifest),

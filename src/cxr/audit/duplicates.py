@@ -61,30 +61,25 @@ def find(images: np.ndarray, manifest: pd.DataFrame) -> pd.DataFrame:
     return table.astype({"distance": int}).round({"correlation": 4})[list(COLUMNS)]
 
 
-def summary(table: pd.DataFrame) -> dict[str, Any]:
+def summary(table: pd.DataFrame, manifest: pd.DataFrame) -> dict[str, Any]:
     """Count the groups of :func:`find`.
 
+    Args:
+        table: from :func:`find`.
+        manifest: id and pixel_hash of each image.
+
     Returns:
-        For ``exact`` and ``near``, which has the groups that hold at least one near duplicate:
-        ``groups``; ``images``; and the groups ``across_splits``, ``across_patients`` and
+        For ``exact``, the sets of equal images, and ``near``, the groups in which not all images
+        are equal: ``groups``; ``images``; and the groups ``across_splits``, ``across_patients`` and
         ``across_labels``, whose images differ in it. ``in_test_and_rest``: test images of any group
-        with an image in train or val. ``distance`` and ``correlation``: the limits of a near one.
+        with an image in train or val. ``limits``: of near duplicates.
     """
-    near = set(table.loc[table["kind"] == "near", "group"])
-    kinds = {
-        "exact": table[table["kind"] == "exact"],
-        "near": table[table["group"].isin(near)],
-    }
-    found: dict[str, Any] = {}
-    for kind, rows in kinds.items():
-        different = rows.groupby("group")[["split", "patient", "label"]].nunique() > 1
-        found[kind] = {
-            "groups": len(different),
-            "images": len(rows),
-            "across_splits": int(different["split"].sum()),
-            "across_patients": int(different["patient"].sum()),
-            "across_labels": int(different["label"].sum()),
-        }
+    content = table["id"].map(manifest.set_index("id")["pixel_hash"])
+    unequal = content.groupby(table["group"]).transform("nunique") > 1
+    exact, near = table["kind"] == "exact", table["group"][unequal]
+    found: dict[str, Any] = {
+        "exact": _counts(table[exact], content[exact]), "near": _counts(table[unequal], near)
+    }  # fmt: skip
     tested = table["split"] == "test"
     both = table["group"].isin(table.loc[~tested, "group"]) & tested
     limits = {"distance": DISTANCE, "correlation": CORRELATION}
@@ -105,6 +100,18 @@ def correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     lengths = np.sqrt(np.einsum("ij,ij->i", first, first) * np.einsum("ij,ij->i", second, second))
     products = np.einsum("ij,ij->i", first, second)
     return np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+
+
+def _counts(rows: pd.DataFrame, group: pd.Series) -> dict[str, int]:
+    """Count groups of images, and those whose images differ in split, patient or label."""
+    different = rows.groupby(group.to_numpy())[["split", "patient", "label"]].nunique() > 1
+    return {
+        "groups": len(different),
+        "images": len(rows),
+        "across_splits": int(different["split"].sum()),
+        "across_patients": int(different["patient"].sum()),
+        "across_labels": int(different["label"].sum()),
+    }
 
 
 def _centred(images: np.ndarray) -> np.ndarray:
