@@ -1,9 +1,9 @@
 """The report page, and the tables and figures in the same folder."""
 
-import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -11,12 +11,30 @@ from matplotlib.figure import Figure
 
 from cxr import files
 from cxr.labels import SPLITS
-from cxr.report import comparisons, figures, learning, style, wording
-from cxr.report.answer import AGAINST_PROBE, WORDS, Verdict, verdict, yardstick_sentence
-from cxr.report.checks import checks
-from cxr.report.differences import Phases, Yardstick, phase_results
+from cxr.report import (
+    audits,
+    chart,
+    comparisons,
+    matrix,
+    curves,
+    epochs,
+    figures,
+    forest,
+    gallery,
+    learning,
+    operating,
+    picture,
+    published,
+    robustness,
+    style,
+    wording,
+)
+from cxr.report.answer import WORDS, Verdict, verdict
+from cxr.report.checks import checks, origins
+from cxr.report.columns import columns
+from cxr.report.differences import Phases, phase_results
 from cxr.report.results import Context, Result
-from cxr.report.tables import COUNTS, METRICS, comparison, phase_table, text
+from cxr.report.tables import METRICS, comparison, phase_table, text
 
 
 def page(results: Sequence[Result], shared: Context, answer: Verdict, phases: Phases) -> str:
@@ -28,46 +46,35 @@ def page(results: Sequence[Result], shared: Context, answer: Verdict, phases: Ph
         answer: from :func:`cxr.report.answer.verdict`.
         phases: from :func:`cxr.report.differences.phase_results`.
     """
+    templates = resources.files("cxr.report") / "templates"
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+        loader=jinja2.FunctionLoader(lambda name: (templates / name).read_text(encoding="utf-8")),
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     environment.filters |= {
         "number": wording.number, "range": wording.interval, "signed": wording.signed,
         "count": wording.count, "published": wording.published, "rule": wording.rule,
-        "how": wording.how, "frozen": wording.frozen, "listed": wording.listed,
-        "duration": wording.duration,
+        "how": wording.how, "frozen": wording.frozen, "duration": wording.duration,
     }  # fmt: skip
-    source = (resources.files("cxr.report") / "report.html.j2").read_text(encoding="utf-8")
-    # All systems have the same samples; the largest images are the sharpest.
-    samples = max(results, key=lambda result: result.record["system"]["image_size"]).samples
-    return environment.from_string(source).render(
-        results=results,
-        phases=phases,
-        verdict=answer,
-        outcome_words=WORDS,
-        yardstick=answer.yardstick,
-        against_probe=_against_probe(answer.yardstick),
-        yardstick_sentence=answer.yardstick and yardstick_sentence(answer.yardstick),
-        probe_words=AGAINST_PROBE,
-        checks=checks(results, shared),
-        figures=_figures(results, answer.yardstick),
-        samples=base64.b64encode(samples).decode("ascii"),
-        perturbation=wording.ranges(shared.perturbation),
-        light={variable: colour for colour, variable in style.VARIABLES.items()},
-        dark={variable: style.DARK[c] for c, variable in style.VARIABLES.items()},
-        variable_of=style.VARIABLES,
-        metrics=METRICS,
-        counts=COUNTS,
-        splits=SPLITS,
-        settings={result.name: wording.settings(result) for result in results},
+    values = _values(results, shared, answer, phases)
+    return environment.get_template("page.html.j2").render(
+        values
+        | {
+            "style": Markup((templates / "style.css").read_text(encoding="utf-8")),
+            "script": Markup((templates / "script.js").read_text(encoding="utf-8")),
+            "bundle": Markup(chart.bundle()),
+            "light": {variable: colour for colour, variable in style.VARIABLES.items()},
+            "dark": {variable: style.DARK[c] for c, variable in style.VARIABLES.items()},
+            "variable_of": style.VARIABLES,
+        }
     )
 
 
 def write(results: Sequence[Result], shared: Context, folder: Path) -> str:
     """Write the page, the tables and the figures.
 
-    The files are index.html; comparison.csv, comparison.txt, comparisons.csv and phases.csv;
-    training_curves.png, roc.png and confusion.png.
+    The files are index.html; comparison.csv, comparison.txt and phases.csv; training_curves.png,
+    roc.png and confusion.png, which DVC shows.
 
     Returns:
         The text of comparison.txt, for the terminal.
@@ -78,76 +85,98 @@ def write(results: Sequence[Result], shared: Context, folder: Path) -> str:
     phases, answer = phase_results(results, shared), verdict(results, shared)
     rows, steps = comparison(results, answer.yardstick), phase_table(phases)
     table = text(answer, rows, steps)
-    tested = [_tested(result) for result in results]
-    style.save(_curves(results), folder / "training_curves.png")
+    tested = [
+        figures.Tested(r.name, r.colour, r.test, r.perturbed, r.roc, r.precision_recall)
+        for r in results
+    ]
+    style.save(_learning_curves(results), folder / "training_curves.png")
     style.save(figures.roc(tested), folder / "roc.png")
     style.save(figures.confusion(tested), folder / "confusion.png")
     files.write_csv(folder / "comparison.csv", rows)
-    files.write_csv(folder / "comparisons.csv", comparisons.table(results, shared))
     files.write_csv(folder / "phases.csv", steps)
     files.write_text(folder / "comparison.txt", table + "\n")
     files.write_text(folder / "index.html", page(results, shared, answer, phases))
     return table
 
 
-def _against_probe(yardstick: Yardstick | None) -> dict[str, list[str]]:
-    """Return the systems that beat the linear probe, those that do not, and those worse than it."""
-    differences = {} if yardstick is None else yardstick.differences
-    words = {"better": "It is beaten by", "open": "It is not beaten by", "worse": "It beats"}
-    found = {
-        words[outcome]: [name for name, each in differences.items() if each.outcome == outcome]
-        for outcome in words
+def _values(
+    results: Sequence[Result], shared: Context, answer: Verdict, phases: Phases
+) -> dict[str, Any]:
+    """Return what the sections show."""
+    trained, shifted = epochs.drawings(results), robustness.drawings(results)
+    single = [
+        forest.drawing(results, answer.yardstick), audits.shortcuts(shared),
+        *curves.drawings(results), *operating.drawings(results),
+    ]  # fmt: skip
+    charts = {drawing.name: drawing for drawing in single if drawing is not None}
+    every = [*charts.values(), *(d for drawn in trained.values() for d in drawn), *shifted]
+    names = [result.name for result in results]
+    # All systems have the same samples; the largest images are the sharpest.
+    samples = max(results, key=lambda result: result.record["system"]["image_size"]).samples
+    values = {
+        "results": results,
+        "phases": phases,
+        "verdict": answer,
+        "yardstick": answer.yardstick,
+        "outcome_words": WORDS,
+        "columns": columns(results, answer.yardstick),
+        "threshold_words": _thresholds(results),
+        "published": published.rows(results, phases),
+        "seeds": shared.seeds.to_dict("records"),
+        "checks": [*checks(results, shared), *(audits.checks(shared.audit) if shared.audit else [])],
+        "origins": origins(results, shared),
+        "conditions": robustness.conditions(results),
+        "suspects": audits.suspects(shared),
+        "charts": charts,
+        "epochs": trained,
+        "robustness": shifted,
+        "measures": robustness.MEASURES,
+        "galleries": gallery.galleries(results),
+        "matrices": matrix.matrices(shared.comparisons, names),
+        "samples": Markup(picture.inline(samples)),
+        "perturbation": wording.ranges(shared.perturbation),
+        "starting_threshold": operating.starting_threshold,
+        "starting_prevalence": operating.starting_prevalence(results),
+        "settings": {result.name: wording.settings(result) for result in results},
+        "metrics": METRICS,
+        "splits": (*SPLITS, "perturbed"),
+        "commit": _commit(results),
+        "data": Markup(chart.page_data(every)),
     }
-    return {opening: names for opening, names in found.items() if names}
+    return values | {"contents": _contents(values)}
 
 
-def _figures(results: Sequence[Result], yardstick: Yardstick | None) -> dict[str, Markup]:
-    """Draw the page's figures, each with a description for screen readers."""
-    tested = [_tested(result) for result in results]
-    published = {
-        r.name: r.published["test"]["auc"] for r in results if "auc" in r.published.get("test", {})
-    }
-    aucs = "; ".join(
-        f"{r.name} {wording.number(r.test['auc'])} "
-        f"({wording.interval(r.test['auc_low'], r.test['auc_high'])})"
-        for r in results
-    )
-    cells = "; ".join(
-        f"{r.name} {', '.join(f'{key.upper()} {r.test[key]}' for key in COUNTS)}" for r in results
-    )
-    drawn = {
-        "intervals": (
-            figures.intervals(
-                tested, published, None if yardstick is None else yardstick.probe.test["auc"]
-            ),
-            f"Test AUC and interval: {aucs}.",
-        ),
-        "curves": (
-            _curves(results),
-            "Loss and AUC of each system by epoch, on training and validation; the numbers are in "
-            "each model's history.csv.",
-        ),
-        "roc": (figures.roc(tested), f"ROC curves on the test set. AUC: {aucs}."),
-        "precision_recall": (
-            figures.precision_recall(tested),
-            "Precision against recall on the test set; the table has both at the threshold.",
-        ),
-        "confusion": (figures.confusion(tested), f"Confusion matrices: {cells}."),
-    }
-    return {
-        name: Markup(style.svg(figure, name.replace("_", "-"), description))  # svg() escapes
-        for name, (figure, description) in drawn.items()
-    }
+def _contents(values: dict[str, Any]) -> dict[str, str]:
+    """Return the titles of the sections that the page has, by id."""
+    optional = {"robustness": "robustness", "gallery": "galleries", "comparisons": "matrices"}
+    titles = {
+        "systems": "All systems", "against": "What speaks against it", "curves": "Curves",
+        "operating": "Move the threshold", "training": "Training", "robustness": "Robustness",
+        "gallery": "Where the networks look", "comparisons": "Who beats whom",
+        "details": "Each system", "rebuild": "How to rebuild it",
+    }  # fmt: skip
+    return {id: title for id, title in titles.items() if values.get(optional.get(id, "results"))}
 
 
-def _tested(result: Result) -> figures.Tested:
-    return figures.Tested(
-        result.name, result.colour, result.test, result.perturbed, result.roc,
-        result.precision_recall,
-    )  # fmt: skip
+def _thresholds(results: Sequence[Result]) -> str:
+    """Return the threshold in words: a number, or the rule by which each system has its own."""
+    values = {result.metrics["threshold"] for result in results}
+    rule = results[0].metrics.get("threshold_rule")
+    if isinstance(rule, dict):
+        rule = ", ".join(f"{wording.words(key)} {value}" for key, value in rule.items())
+    if rule is None or isinstance(rule, int | float):
+        return ", ".join(f"{value:g}" for value in sorted(values))
+    return f"chosen on validation ({rule})"
 
 
-def _curves(results: Sequence[Result]) -> Figure:
+def _commit(results: Iterable[Result]) -> str | None:
+    """Return the commit of all models, if it is one and nothing was changed since."""
+    found = {(r.provenance["git"]["commit"], bool(r.provenance["git"]["changed"])) for r in results}
+    commit, changed = found.pop()
+    return None if found or changed or not commit else str(commit)[:12]
+
+
+def _learning_curves(results: Sequence[Result]) -> Figure:
     """Draw the learning curves of the systems that have some: not those of linear probes."""
     trained = [result for result in results if not result.is_probe]
     return learning.curves([_learning(result) for result in trained or results])

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cxr import files, params
+from cxr import files, params, sweep
 from cxr.errors import InputError
 from cxr.report import style
 
@@ -36,6 +36,12 @@ class Result:
         roc: fpr and tpr on the test set.
         precision_recall: recall and precision on the test set.
         published: the system's entry in published.yaml; empty if it has none.
+        reliability: method, low, high, mean_probability, frequency, count; None where the
+            evaluation has none, as for the three that follow.
+        decision: threshold, net_benefit, treat_all, treat_none.
+        shift: set, kind, strength, n, auc, auc_low, auc_high, brier, ece, accuracy.
+        gallery: id, label, cell, probability of the images in the picture that follows.
+        gallery_picture: a PNG.
     """
 
     name: str
@@ -51,6 +57,11 @@ class Result:
     roc: pd.DataFrame
     precision_recall: pd.DataFrame
     published: Mapping[str, Any]
+    reliability: pd.DataFrame | None = None
+    decision: pd.DataFrame | None = None
+    shift: pd.DataFrame | None = None
+    gallery: pd.DataFrame | None = None
+    gallery_picture: bytes | None = None
 
     @property
     def test(self) -> Mapping[str, Any]:
@@ -113,6 +124,12 @@ class Context:
         manifest: one row per image, see :mod:`cxr.data.manifest`.
         summary: splits/summary.json.
         source: raw/source.json.
+        audit: audits/audit.json; None without an audit, as for the three that follow.
+        shortcuts: audits/shortcuts.csv.
+        suspects: audits/suspects.csv.
+        suspects_picture: audits/suspects.png.
+        comparisons: comparisons.csv; None if there is none.
+        seeds: from :func:`cxr.sweep.summary`; no rows if no system has two seeds.
     """
 
     protocol: str
@@ -123,6 +140,12 @@ class Context:
     manifest: pd.DataFrame
     summary: Mapping[str, Any]
     source: Mapping[str, Any]
+    audit: Mapping[str, Any] | None = None
+    shortcuts: pd.DataFrame | None = None
+    suspects: pd.DataFrame | None = None
+    suspects_picture: bytes | None = None
+    comparisons: pd.DataFrame | None = None
+    seeds: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def collect(
@@ -159,12 +182,25 @@ def collect(
                 roc=files.read_csv(evaluation / "roc.csv"),
                 precision_recall=files.read_csv(evaluation / "precision_recall.csv"),
                 published=figures.get(name, {}),
+                reliability=_table(evaluation / "reliability.csv"),
+                decision=_table(evaluation / "decision.csv"),
+                shift=_table(evaluation / "shift.csv"),
+                gallery=_table(evaluation / "gallery.csv"),
+                gallery_picture=_picture(evaluation / "gallery.png"),
             )
         )
     return results
 
 
-def context(settings: params.Params, manifest: Path, summary: Path, source: Path) -> Context:
+def context(
+    settings: params.Params,
+    manifest: Path,
+    summary: Path,
+    source: Path,
+    audits: Path,
+    seeds: Path,
+    comparisons: Path,
+) -> Context:
     """Read the files that all systems share.
 
     Args:
@@ -172,6 +208,9 @@ def context(settings: params.Params, manifest: Path, summary: Path, source: Path
         manifest: splits/manifest.csv.
         summary: splits/summary.json.
         source: raw/source.json.
+        audits: folder of the audits; it may lack any of them.
+        seeds: sources/seeds.csv, which may be missing.
+        comparisons: reports/comparisons.csv, which may be missing.
 
     Raises:
         InputError: a file is missing or cannot be read.
@@ -185,6 +224,14 @@ def context(settings: params.Params, manifest: Path, summary: Path, source: Path
         manifest=files.read_csv(manifest),
         summary=files.read_json(summary),
         source=files.read_json(source),
+        audit=files.read_json(audits / "audit.json") if (audits / "audit.json").is_file() else None,
+        shortcuts=_table(audits / "shortcuts.csv"),
+        suspects=_table(audits / "suspects.csv"),
+        suspects_picture=_picture(audits / "suspects.png"),
+        comparisons=_table(comparisons),
+        seeds=sweep.summary(sweep.current(sweep.read(seeds), settings))
+        if seeds.is_file()
+        else pd.DataFrame(),
     )
 
 
@@ -196,6 +243,16 @@ def published_of(result: Result, phase: str) -> dict[str, Mapping[str, Any]]:
     entry = result.published
     final = {"test": entry.get("test", {})} if phase == list(result.phases)[-1] else {}
     return {"test": {}, "perturbed": {}} | final | entry.get("phases", {}).get(phase, {})
+
+
+def _table(path: Path) -> pd.DataFrame | None:
+    """Read a table that not every run has."""
+    return files.read_csv(path) if path.is_file() else None
+
+
+def _picture(path: Path) -> bytes | None:
+    """Read a picture that not every run has."""
+    return files.read_bytes(path) if path.is_file() else None
 
 
 def _published_figures(path: Path) -> dict[str, Any]:
