@@ -2,10 +2,11 @@
 
 import logging
 
-from cxr import models, params
+from cxr import models, params, sweep
 from cxr.report import page, results
 from cxr.tracking import provenance
 from stages import (
+    AUDITS,
     EVALUATIONS,
     MODELS,
     RAW,
@@ -25,7 +26,7 @@ def work(settings: params.Params) -> None:
     used = provenance.chosen(settings, "seed", "split", "perturbation", "systems", "evaluate")
     inputs = [
         RAW / "source.json", SPLITS / "manifest.csv", SPLITS / "summary.json", WEIGHTS, MODELS,
-        EVALUATIONS, SOURCES / "published.yaml",
+        EVALUATIONS, SOURCES / "published.yaml", SOURCES / sweep.FILE,
     ]  # fmt: skip
     started = provenance.start("compare", settings, used, inputs)
     published = SOURCES / "published.yaml"
@@ -33,8 +34,9 @@ def work(settings: params.Params) -> None:
     systems = [name for name in settings.systems if (EVALUATIONS / name / "metrics.json").is_file()]
     collected = results.collect(systems, MODELS, WEIGHTS, EVALUATIONS, published)
     shared = results.context(
-        settings, SPLITS / "manifest.csv", SPLITS / "summary.json", RAW / "source.json"
-    )
+        settings, SPLITS / "manifest.csv", SPLITS / "summary.json", RAW / "source.json", AUDITS,
+        SOURCES / sweep.FILE, REPORTS / "comparisons.csv",
+    )  # fmt: skip
     log.info("\n%s\n", page.write(collected, shared, REPORTS))
     # DVC skips an evaluation if a new training gave the same weights. Without this, the run of that
     # training would lack the test metrics.

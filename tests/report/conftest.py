@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from cxr import params
 from cxr.evaluation import intervals
 from cxr.report.results import Context, Result
-from tests.report.fabricate import Project, render, write_project
+from tests.report.evidence import write_evidence
+from tests.report.fabricate import REPOSITORY, Project, render, write_project
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,3 +55,20 @@ def shared(project: Project) -> Context:
 @pytest.fixture(scope="module")
 def page(results: list[Result], phased: Result, shared: Context) -> str:
     return render([*results, phased], shared)
+
+
+@pytest.fixture(scope="session")
+def evident(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that has every file that not every run has."""
+    root = tmp_path_factory.mktemp("evident")
+    project = write_project(root, 60, probe=3.0, vgg16_transfer=4.0, vgg16_scratch=1.0)
+    settings = params.load(REPOSITORY / "params.yaml")
+    write_evidence(root, ["probe", "vgg16_transfer", "vgg16_scratch"], settings)
+    return project
+
+
+@pytest.fixture(scope="session")
+def everything(evident: Project) -> str:
+    """Its page."""
+    results = evident.collect("probe", "vgg16_transfer", "vgg16_scratch")
+    return render(results, evident.context())

@@ -1,6 +1,7 @@
 """A fabricated project: the files that the stages before the report would have written."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from cxr.report import differences, page
 from cxr.report.answer import Verdict, verdict
 from cxr.report.results import Context, Result, collect, context
 from cxr.report.tables import comparison, phase_table, text
+from tests.report.evidence import png
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SPLIT = "image-level random, 550 test images"
@@ -46,11 +48,25 @@ class Project:
             self.root / "splits/manifest.csv",
             self.root / "splits/summary.json",
             self.root / "raw/source.json",
+            self.root / "audits",
+            self.root / "seeds.csv",
+            self.root / "reports/comparisons.csv",
         )
         return replace(shared, protocol=protocol)
 
     def verdict(self, *systems: str) -> Verdict:
         return verdict(self.collect(*systems), self.context())
+
+
+def shown(page: str) -> str:
+    """Return a page without its pictures, data and scripts."""
+    whole = re.sub("<script.*?</script>", "", page, flags=re.DOTALL)
+    return re.sub('src="[^"]*"', "", whole)
+
+
+def data_of(page: str) -> str:
+    """Return the JSON of a page's charts."""
+    return page.partition('<script type="application/json" id="data">')[2].partition("</script>")[0]
 
 
 def render(results: list[Result], shared: Context) -> str:
@@ -329,4 +345,4 @@ def write_evaluation(
     settings = params.load(REPOSITORY / "params.yaml").evaluate
     folder = root / "evaluations" / name
     evaluation.write(predicted, evaluation.evaluate(predicted, pd.DataFrame(), settings, 0), folder)
-    (folder / "perturbed.png").write_bytes(b"\x89PNG of " + name.encode())
+    (folder / "perturbed.png").write_bytes(png(60 + len(name), 40))

@@ -21,6 +21,10 @@ def check(results: list[Result], shared: Context) -> dict[str, checks.Check]:
     return {found.label: found for found in checks.checks(results, shared)}
 
 
+def origin(results: list[Result], shared: Context) -> dict[str, checks.Check]:
+    return {found.label: found for found in checks.origins(results, shared)}
+
+
 def with_provenance(result: Result, **changes: Any) -> Result:
     return replace(result, provenance=dict(result.provenance) | changes)
 
@@ -39,6 +43,7 @@ class TestSplit:
         assert found["Under an image-level split"].value == "11 of 80 test images"
         assert found["Test set"].value == "80 images of 40 patients"
         assert found["Rejected files"].value == "3"
+        assert found["Seed"].value == "0"
 
     def test_an_image_level_split_is_marked(self, results: list[Result], project: Project) -> None:
         found = check(results, project.context("image"))
@@ -158,18 +163,17 @@ class TestShortcut:
 
 class TestOrigin:
     def test_data_models_and_machine(self, results: list[Result], shared: Context) -> None:
-        found = check(results, shared)
+        found = origin(results, shared)
         assert found["Data"].value == "ChestXRay2017.zip"
         assert found["Data"].note.startswith("CC BY 4.0. doi:10.17632/rscbjbr9sj. Kermany")
         assert found["SHA-256 of the data"].value.startswith("13efc0556297")
         assert found["Model vgg16_transfer"].value == f"commit {COMMIT[:12]}"
         assert found["Model vgg16_transfer"].note == "weights SHA-256 " + "ab" * 32
         assert found["Trained on"].value == f"{DEVICE}, mixed_bfloat16"
-        assert found["Seed"].value == "0"
 
     def test_a_source_without_a_licence(self, results: list[Result], shared: Context) -> None:
         bare = dict(shared.source) | {"licence": None, "doi": None, "citation": None}
-        found = check(results, replace(shared, source=bare))
+        found = origin(results, replace(shared, source=bare))
         assert found["Data"].note == "licence not stated"
 
     def test_the_experiment_and_changed_files_of_a_model(
@@ -181,19 +185,19 @@ class TestOrigin:
             git={"commit": COMMIT, "changed": changed},
             dvc={"experiment": "warm-lamp", "baseline": None},
         )
-        found = check([result], shared)["Model vgg16_transfer"]
+        found = origin([result], shared)["Model vgg16_transfer"]
         assert found.value == f"commit {COMMIT[:12]}, experiment warm-lamp"
         assert found.note.endswith("src/cxr/d.py, src/cxr/e.py and 2 more")
         assert found.good is None
 
     def test_a_model_of_no_known_commit(self, results: list[Result], shared: Context) -> None:
         result = with_provenance(results[0], git={"commit": None, "changed": []})
-        assert check([result], shared)["Model vgg16_transfer"].value == "commit unknown"
+        assert origin([result], shared)["Model vgg16_transfer"].value == "commit unknown"
 
     def test_two_machines(self, results: list[Result], shared: Context) -> None:
         other = with_provenance(results[1], device="a CPU")
         machines = [
-            c for c in checks.checks([results[0], other], shared) if c.label == "Trained on"
+            c for c in checks.origins([results[0], other], shared) if c.label == "Trained on"
         ]
         assert [c.value for c in machines] == [
             f"{DEVICE}, mixed_bfloat16", "a CPU, mixed_bfloat16",

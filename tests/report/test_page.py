@@ -1,6 +1,6 @@
 """The page: the answer at the top, every figure in words and numbers, nothing loaded."""
 
-import base64
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -12,7 +12,7 @@ import pytest
 
 from cxr import files
 from cxr.labels import SPLITS
-from cxr.report import differences, style
+from cxr.report import differences, picture, style
 from cxr.report import page as pages
 from cxr.report.answer import verdict
 from cxr.report.results import Context, Result
@@ -21,8 +21,10 @@ from tests.report.fabricate import (
     COMMIT,
     SPLIT,
     Project,
+    data_of,
     edit,
     render,
+    shown,
     tables,
     terminal,
     with_settings,
@@ -31,7 +33,7 @@ from tests.report.fabricate import (
     write_project,
 )
 
-PNG = "data:image/png;base64,"  # an image inside the page
+PICTURE = "data:image/jpeg;base64,"  # an image inside the page
 
 
 class Page(HTMLParser):
@@ -50,47 +52,54 @@ class Page(HTMLParser):
         if values.get("id"):
             self.ids.append(str(values["id"]))
         for name in ("src", "href", "srcset", "data", "action", "poster"):
-            if name in values and not str(values[name]).startswith(("#", PNG)):
+            if name in values and not str(values[name]).startswith(("#", PICTURE)):
                 self.loaded.append(f"{tag} {name}={values[name]}")
 
 
-def row(page: str, opening: str) -> str:
-    """Return the first table row with this opening tag."""
-    return page[page.index(opening) :].partition("</tr>")[0]
+def section(page: str, name: str) -> str:
+    """Return a section by the id of its heading, without its tags."""
+    found = page[page.index(f'id="{name}"') :].partition("</section>")[0]
+    return " ".join(re.sub("<[^>]*>", " ", found).split())
 
 
 class TestHtml:
     def test_it_loads_nothing(self, page: str) -> None:
         parsed = Page(page)
         assert parsed.loaded == []
-        assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in parsed.tags}
-        assert "@import" not in page
-        assert re.findall(r"url\((?!#)", page) == []
-        assert "http" not in re.sub(PNG + '[^"]*', "", page)
+        assert not {"link", "iframe", "object", "base"} & {tag for tag, _ in parsed.tags}
+        assert "@import" not in shown(page)
+        assert "url(" not in shown(page)
+        assert "http" not in shown(page)
 
-    def test_ids_are_unique_and_references_resolve(self, page: str) -> None:
-        ids = Page(page).ids
+    def test_ids_are_unique_and_references_resolve(self, everything: str) -> None:
+        ids = Page(everything).ids
         assert len(ids) == len(set(ids))
-        assert set(re.findall(r'(?:href="#|url\(#|aria-labelledby=")([^")]+)', page)) <= set(ids)
+        referring = r'(?:href="#|for="|aria-labelledby=")([^"]+)'
+        assert set(re.findall(referring, shown(everything))) <= set(ids)
 
-    def test_figures_have_descriptions_and_headers_a_scope(self, page: str) -> None:
-        tags = Page(page).tags
-        drawn = [values for tag, values in tags if tag == "svg"]
-        assert len(drawn) == 5
-        assert all(v.get("role") == "img" and v.get("aria-label") for v in drawn)
+    def test_charts_have_descriptions_and_headers_a_scope(self, everything: str) -> None:
+        specs = json.loads(data_of(everything))["specs"]
+        assert all(spec["description"] for spec in specs.values())
+        tags = Page(everything).tags
+        assert {values["data-chart"] for _, values in tags if "data-chart" in values} == set(specs)
         assert all("scope" in values for tag, values in tags if tag == "th")
+        assert all(values.get("alt") for tag, values in tags if tag == "img")
 
-    def test_every_table_can_scroll_in_its_box(self, page: str) -> None:
-        boxed = re.findall(r'<div class="scroll"[^>]*>\s*<table', page)
-        assert len(boxed) == page.count("<table")
+    def test_each_chart_names_tables_that_the_page_has(self, everything: str) -> None:
+        content = json.loads(data_of(everything))
+        named = set(re.findall(r'"name":"(\w+)","format"|"format":[^}]*}},"name":"(\w+)"',
+                               json.dumps(content["specs"], separators=(",", ":"))))  # fmt: skip
+        assert {one or other for one, other in named} == set(content["datasets"])
 
-    def test_colours_follow_light_and_dark_mode(self, page: str) -> None:
-        drawing = page[page.index("<svg") :]
-        assert "prefers-color-scheme: dark" in page
-        assert re.findall(r"(?:fill|stroke): #", drawing) == []
-        used = set(re.findall(r"var\(--([a-z0-9-]+)\)", page))
-        defined = set(re.findall(r"--([a-z0-9-]+):", page))
+    def test_colours_follow_light_and_dark_mode(self, everything: str) -> None:
+        assert "prefers-color-scheme: dark" in everything
+        assert re.findall(r'"#[0-9a-fA-F]{3,6}"', data_of(everything)) == []
+        used = set(re.findall(r"var\(--([a-z0-9-]+)\)", everything))
+        defined = set(re.findall(r"--([a-z0-9-]+):", everything))
         assert used <= defined
+
+    def test_it_is_small(self, everything: str) -> None:
+        assert len(everything) < 3_000_000
 
     def test_names_are_escaped(self, results: list[Result], shared: Context) -> None:
         evil = "<script>alert('$x$')</script>"
@@ -112,42 +121,40 @@ class TestHtml:
         )
         source = dict(shared.source) | {"origin": evil, "licence": evil}
         text = render([hostile, replace(control, name="b")], replace(shared, source=source))
-        assert "<script" not in text
+        assert "<script>alert" not in text
         assert "&lt;script&gt;" in text
-        assert "script" not in {tag for tag, _ in Page(text).tags}
+        assert "\\u003cscript>alert" in data_of(text)
+        assert [tag for tag, _ in Page(text).tags].count("script") == 2  # the data and the code
 
 
 class TestTop:
     def test_the_answer_comes_first(self, page: str) -> None:
         answer = page.index("Yes: pretrained weights give the higher test AUC.")
-        assert answer < page.index("All systems") < page.index("Can I believe it?")
+        assert answer < page.index('id="systems"') < page.index('id="against"')
         assert page.count("not for diagnosis") == page.count("<header") + page.count("<footer") == 2
 
-    def test_every_pair_is_listed_with_its_kind(self, page: str) -> None:
-        header = page[page.index("<header") : page.index("</header>")]
-        controlled, uncontrolled = header.split("<tbody>")[1].split("</tr>")[:2]
-        assert (
-            'controlled<br><span class="small">differs in initial weights, batch size (62 against '
-            "16), layers trained (block 5 and head against all layers)</span>" in controlled
-        )
-        assert "pretrained better" in controlled
-        assert (
-            'not a controlled comparison<br><span class="small">also differs in number of phases '
-            "(2 against 1)</span>" in uncontrolled
-        )
-        assert "uncontrolled" in uncontrolled
+    def test_every_section_is_in_the_contents(self, everything: str, page: str) -> None:
+        for text, count in ((everything, 10), (page, 7)):
+            named = re.findall(r'<li><a href="#(\w+)">', text)
+            assert re.findall(r'<section aria-labelledby="(\w+)">', text) == named
+            assert len(named) == count
 
-    def test_a_pair_has_its_aucs_times_and_difference(
+    def test_every_pair_is_listed_with_its_kind(
         self, page: str, results: list[Result], shared: Context
     ) -> None:
-        header = page[page.index("<header") : page.index("</header>")]
+        words = section(page, "pairs")
+        assert (
+            "controlled differs in initial weights, batch size (62 against 16), layers trained "
+            "(block 5 and head against all layers)" in words
+        )
+        assert "not a controlled comparison also differs in number of phases (2 against 1)" in words
+        assert page.count('class="uncontrolled"') == 1
         for result in results:
-            assert f"AUC {result.test['auc']:.3f}, 150 s</span>" in header
+            assert f"AUC {result.test['auc']:.3f}, 150 s" in words
         (pair,) = differences.pairs(results, shared)
         assert pair.difference.interval is not None
         low, high = pair.difference.interval
-        assert f"{pair.difference.value:+.3f}" in header
-        assert f"({low:+.3f} to {high:+.3f})" in header
+        assert f"{pair.difference.value:+.3f} {low:+.3f} to {high:+.3f} pretrained better" in words
 
     def test_without_a_controlled_pair_the_obstacle_is_named(
         self, results: list[Result], shared: Context
@@ -163,71 +170,57 @@ class TestTop:
         assert '<p class="warning">3 of 240 images have no known patient' in text
 
     def test_one_system_has_no_pairs(self, results: list[Result], shared: Context) -> None:
-        assert 'class="pairs"' not in render(results[:1], shared)
+        assert 'id="pairs"' not in render(results[:1], shared)
 
 
-class TestSystems:
-    def test_published_figures_are_under_ours_with_their_split(self, page: str) -> None:
-        found = row(page, '<tr class="published">')
-        for words in (SPLIT, "0.9895", "362"):
-            assert words in found
-        assert page.count('<tr class="published">') == 1
-
-    def test_published_figures_of_a_phase_are_under_it(
-        self, phased: Result, shared: Context
+class TestSections:
+    def test_published_figures_stand_with_ours_and_their_split(
+        self, page: str, results: list[Result]
     ) -> None:
-        phases = {
-            "features": {"test": {"accuracy": 0.7825}, "epochs": 25},
-            "finetune": {"perturbed": {"accuracy": 0.7348}},
-        }
-        text = render([replace(phased, published={"split": "none", "phases": phases})], shared)
-        first, last = re.findall('<tr class="published">.*?</tr>', text, flags=re.DOTALL)
-        assert "published, after features" in first
-        assert "<td>0.7825</td>" in first
-        assert ">25<" in first.replace("\n", "")
-        assert "accuracy 0.7348</td>" in last
-        assert "0.7825" not in last
+        words = section(page, "published")
+        assert SPLIT in words
+        assert f"0.9895 ours {results[0].test['auc']:.3f}" in words
 
-    def test_earlier_phases_are_under_their_system(
-        self, page: str, phased: Result, results: list[Result], shared: Context
+    def test_without_published_figures_there_is_no_table(
+        self, results: list[Result], shared: Context
     ) -> None:
-        found = row(page, '<tr class="earlier">')
-        before = phased.metrics["phases"]["features"]
-        assert ">after features</th>" in found
-        for figure in (before["test"]["auc"], before["perturbed"]["auc"], before["test"]["recall"]):
-            assert f">{figure:.3f}" in found
-        assert page.count('<tr class="earlier">') == 1
-        alone = render(results, shared)
-        assert '<tr class="earlier">' not in alone
-        assert ">Gain</th>" not in alone
+        assert 'id="published"' not in render(results[1:], shared)
 
-    def test_perturbed_metrics(self, page: str, results: list[Result]) -> None:
-        for result in results:
-            assert f">{result.perturbed['auc']:.3f}<br>" in page
-            assert f"accuracy {result.perturbed['accuracy']:.3f}</span>" in page
+    def test_phases_with_their_gain(self, page: str, phased: Result, shared: Context) -> None:
+        words = section(page, "training")
+        ((before, after),) = differences.phase_results([phased], shared).values()
+        assert f"{before.test['auc']:.3f}" in words
+        for gain in (after.gain, after.perturbed_gain):
+            assert gain is not None
+            assert gain.interval is not None
+            low, high = gain.interval
+            assert f"{gain.value:+.3f} {low:+.3f} to {high:+.3f}" in words
 
     def test_the_largest_samples_are_shown(self, results: list[Result], shared: Context) -> None:
         text = render([results[0], with_settings(results[1], image_size=225)], shared)
         ((_, image),) = [tag for tag in Page(text).tags if tag[0] == "img"]
-        encoded = str(image["src"]).removeprefix(PNG)
-        assert base64.b64decode(encoded) == b"\x89PNG of vgg16_scratch"
+        assert image["src"] == picture.inline(results[1].samples)
         assert "rotation 30, shear 0.2, zoom 0.2, horizontal flip, channel shift 0.9" in text
 
-    def test_the_details_of_each_phase(self, page: str, phased: Result, shared: Context) -> None:
-        details = page[page.index('id="details"') :]
-        assert details.count(">features</th>") == 1
-        assert "5 of 10,000" in details
-        assert "block5_conv1 block5_conv2 head_dense_1" in details
-        assert "restores the weights of the epoch with the lowest validation loss" in details
-        ((_, after),) = differences.phase_results([phased], shared).values()
-        for gain in (after.gain, after.perturbed_gain):
-            assert gain is not None
-            assert gain.interval is not None
-            assert f">{gain.value:+.3f}<br>" in details
-            assert f"({gain.interval[0]:+.3f} to {gain.interval[1]:+.3f})" in details
+    def test_the_details_of_each_system(self, page: str) -> None:
+        words = section(page, "details")
+        assert "block5_conv1 block5_conv2 head_dense_1" in words
+        assert "restores the weights of the epoch with the lowest validation loss" in words
 
-    def test_the_commit_of_each_model(self, page: str) -> None:
+    def test_the_commit_of_each_model_and_how_to_rebuild(self, page: str) -> None:
         assert page.count(f"commit {COMMIT[:12]}") == 3
+        assert f"git checkout {COMMIT[:12]}" in page
+
+    def test_what_not_every_run_has(self, everything: str) -> None:
+        assert "Platt scaling" in data_of(everything)
+        assert "9 to 14 of 26 test images" in section(everything, "against")
+        words = section(everything, "conditions")
+        assert "Lungs masked" in words
+        assert "clinic" in words
+        assert "p &lt; 0.001" in section(everything, "comparisons")
+        assert "0.950 to 0.970" in section(everything, "seeds")
+        assert "1 right about PNEUMONIA, 1 right about NORMAL" in everything
+        assert "0.625" in section(everything, "gallery")
 
 
 class TestDegenerate:
@@ -249,7 +242,7 @@ class TestDegenerate:
                 files.write_csv(folder / file, files.read_csv(folder / file).iloc[:0])
         results, shared = project.collect("vgg16_transfer", "vgg16_scratch"), project.context()
         assert verdict(results, shared).outcome == "unknown"
-        text = re.sub(PNG + '[^"]*', "", render(results, shared))
+        text = shown(render(results, shared))
         assert not re.search(r"\b(nan|NaN|None)\b", text)
         rows, _ = tables(results, shared)
         assert rows[["auc", "perturbed_auc"]].isna().all(axis=None)
@@ -264,7 +257,7 @@ class TestDegenerate:
     def test_a_phase_that_restores_no_epoch(self, results: list[Result], shared: Context) -> None:
         phases = {"train": results[1].phases["train"] | {"best_epoch": None}}
         last = replace(results[1], record=dict(results[1].record) | {"phases": phases})
-        assert "None" not in re.sub(PNG + '[^"]*', "", render([last], shared))
+        assert "None" not in shown(render([last], shared))
 
 
 class TestWrite:
@@ -294,7 +287,8 @@ class TestWrite:
         names = sorted(path.name for path in written.iterdir())
         assert names == [
             "comparison.csv", "comparison.txt", "comparisons.csv", "confusion.png", "index.html",
-            "phases.csv", "roc.png", "training_curves.png",
+            "model_card.json", "model_card.md", "phases.csv", "roc.png", "subtypes.csv",
+            "training_curves.png",
         ]  # fmt: skip
         for name in names:
             found = (written / name).read_bytes()

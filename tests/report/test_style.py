@@ -1,8 +1,7 @@
-"""The palette, and figures as SVG."""
+"""The palette, and the limits of axes."""
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from cxr.report import style
 
@@ -38,16 +37,6 @@ def test_colours_have_the_contrast_of_text_in_light_and_dark(colour: str) -> Non
 
 def test_every_colour_has_a_dark_one_and_a_variable() -> None:
     assert set(style.DARK) == set(style.VARIABLES)
-
-
-def test_an_svg_has_variables_for_colours_and_an_escaped_description() -> None:
-    with style.style():
-        figure = Figure()
-        figure.subplots().plot([0, 1], [0, 1], color=style.COLOURS[1], label="$x$")
-    found = style.svg(figure, "line", 'a "quoted" <word>')
-    assert "var(--system-1)" in found
-    assert style.COLOURS[1] not in found
-    assert 'aria-label="a &quot;quoted&quot; &lt;word&gt;"' in found
 
 
 @pytest.mark.parametrize(

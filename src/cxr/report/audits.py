@@ -11,7 +11,8 @@ from cxr.report.chart import MUTED, Drawing, Table
 from cxr.report.checks import Check
 from cxr.report.results import CHANCE, Context
 
-ROW = 26  # pixels of a group
+ROW = 30  # pixels of a group
+SCALE = alt.Scale(domain=[0.3, 1], clamp=True)
 _SETS = {"all": "everything", "file": "the file", "picture": "the picture"}
 
 
@@ -62,16 +63,20 @@ def shortcuts(shared: Context) -> Drawing | None:
             "split:N", scale=alt.Scale(domain=["test", "val"], range=["var(--system-1)", MUTED])
         ),
     )
-    x = alt.X("auc:Q", title="AUC, 95 % interval over patients", scale=alt.Scale(domain=[0.3, 1], clamp=True))
+    x = alt.X("auc:Q", title="AUC, 95 % interval over patients", scale=SCALE)
     tips = [alt.Tooltip("feature:N"), alt.Tooltip("split:N"), chart.number("auc", "AUC")]
     rule = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 3], color=MUTED, aria=False)
     whole = alt.layer(
-        rule.encode(x=alt.datum(CHANCE)),
-        base.mark_rule(strokeWidth=3, opacity=0.5).encode(x=alt.X("low:Q"), x2="high:Q"),
+        rule.encode(x=alt.XDatum(CHANCE, scale=SCALE)),
+        base.mark_rule(strokeWidth=3, opacity=0.5).encode(
+            x=alt.X("low:Q", scale=SCALE), x2="high:Q"
+        ),
         base.mark_circle(size=80, opacity=1).encode(x=x, tooltip=tips),
-    ).properties(name="shortcuts", width="container", height=ROW * len(names))
+    ).properties(name="shortcuts", width="container", height=ROW * len(names) + 70)
     told = table.frame[table.frame["split"] == "test"]
-    figures = "; ".join(f"{r.feature} {wording.number(r.auc)}" for r in told.itertuples())
+    figures = "; ".join(
+        f"{row['feature']} {wording.number(row['auc'])}" for _, row in told.iterrows()
+    )
     return Drawing("shortcuts", f"Test AUC of what is not anatomy: {figures}.", whole, [table])
 
 
@@ -98,8 +103,8 @@ def _alarm(found: Mapping[str, Any]) -> Check:
     return Check(
         label,
         f"AUC {', '.join(told)}",
-        "of a baseline that sees size, file, borders, markers and framing, and no lungs. The higher "
-        f"it is, the more a network may rely on how the images were made{note}",
+        "of a baseline that sees size, file, borders, markers and framing, and no lungs. The "
+        f"higher it is, the more a network may rely on how the images were made{note}",
         False if found["alarm"] else None,
     )
 

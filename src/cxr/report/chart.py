@@ -17,8 +17,8 @@ import vl_convert
 from cxr.report.results import Result
 from cxr.report.style import VARIABLES
 
-HEIGHT = 320  # pixels of a chart's plot
-SMALL = 150  # of each of many
+HEIGHT = 380  # pixels of a chart
+SMALL = 210  # of each of many
 MUTED, INK, LINE, PAPER = "var(--muted)", "var(--ink)", "var(--line)", "var(--paper)"
 _CONFIG: Any = {
     "background": "transparent",
@@ -105,14 +105,18 @@ def page_data(drawings: Iterable[Drawing]) -> str:
 def bundle() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script that loads nothing else."""
     # In a string, `<\/script` means `</script` and does not end the element.
-    return vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace(
+        "</script", "<\\/script"
+    )
 
 
 def system_colours(results: Sequence[Result], **options: Any) -> alt.Color:
     """Return the colour of each system, the same as in the tables."""
     names = [result.name for result in results]
     variables = [f"var(--{VARIABLES[result.colour]})" for result in results]
-    return alt.Color("system:N", sort=names, scale=alt.Scale(domain=names, range=variables), **options)
+    return alt.Color(
+        "system:N", sort=names, scale=alt.Scale(domain=names, range=variables), **options
+    )
 
 
 def line_of(result: Result) -> str:
@@ -123,7 +127,9 @@ def line_of(result: Result) -> str:
 def stacked(results: Sequence[Result], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return a table of all systems: their rows one below the other, after a column ``system``."""
     frames = [
-        tables[result.name].assign(system=result.name) for result in results if result.name in tables
+        tables[result.name].assign(system=result.name)
+        for result in results
+        if result.name in tables
     ]
     whole = pd.concat(frames, ignore_index=True)
     return whole[["system", *whole.columns.drop("system")]]

@@ -20,7 +20,10 @@ METRICS = {
     "average_precision": ("Average precision", "area under the precision-recall curve"),
     "mcc": ("MCC", "Matthews's correlation, -1 to 1"),
     "brier": ("Brier score", "mean squared error of the probabilities; lower is better"),
-    "net_benefit": ("Net benefit", "true positives minus weighted false positives, at the threshold"),
+    "net_benefit": (
+        "Net benefit",
+        "true positives minus weighted false positives, at the threshold",
+    ),
 }
 _AT_THRESHOLD = ("recall", "specificity", "ppv", "npv", "balanced_accuracy", "accuracy", "mcc")
 _STANDS_IN = {"ppv": "precision"}  # at the prevalence of the test set both are the same
@@ -79,7 +82,6 @@ def _every(results: Sequence[Result], yardstick: Yardstick | None) -> Iterator[C
         yield column("Threshold", "probability at or above which PNEUMONIA is called", _threshold)
     for key, (label, title) in METRICS.items():
         yield column(label, title, lambda r, key=key: _at_threshold(r, key))
-    yield column("Parameters", "trained in the last phase, and all", _parameters)
     yield column("Training", "time, and epochs", _training)
 
 
@@ -111,12 +113,6 @@ def _difference(found: Difference | None) -> Cell:
 def _threshold(result: Result) -> Cell:
     value = result.metrics["threshold"]
     return Cell(f"{value:.3g}", order=value)
-
-
-def _parameters(result: Result) -> Cell:
-    counts = list(result.phases.values())[-1]["parameters"]
-    notes = [f"of {wording.count(counts['total'])}"]
-    return Cell(wording.count(counts["trainable"]), notes, counts["trainable"])
 
 
 def _training(result: Result) -> Cell:

@@ -11,7 +11,9 @@ from cxr.report.chart import HEIGHT, MUTED, Drawing, Table
 from cxr.report.results import Result
 
 METHODS = {"none": "as predicted", "temperature": "temperature scaling", "platt": "Platt scaling"}
+LOW = 300  # pixels of the chart of reliability, which stands beside a histogram
 SHARE = alt.Scale(domain=[0, 1], nice=False)
+TICKS = alt.Axis(values=[0, 0.2, 0.4, 0.6, 0.8, 1], format=".1f")
 
 
 def drawings(results: Sequence[Result]) -> list[Drawing]:
@@ -29,7 +31,7 @@ def roc(results: Sequence[Result]) -> Drawing:
     points = Table("roc", chart.stacked(results, {r.name: r.roc for r in results}))
     dots = _dots(results)
     base = alt.Chart(points.data).encode(
-        x=alt.X("fpr:Q", scale=SHARE, title="1 \N{MINUS SIGN} specificity"), y=alt.Y("tpr:Q", scale=SHARE, title="sensitivity"),
+        x=share_x("fpr", "1 \N{MINUS SIGN} specificity"), y=share_y("tpr", "sensitivity"),
         color=chart.system_colours(results),
     )  # fmt: skip
     curve = base.mark_line(interpolate="linear", clip=True).encode(
@@ -54,7 +56,7 @@ def precision_recall(results: Sequence[Result]) -> Drawing:
     frames = {r.name: r.precision_recall for r in results}
     points, dots = Table("precision_recall", chart.stacked(results, frames)), _dots(results)
     base = alt.Chart(points.data).encode(
-        x=alt.X("recall:Q", scale=SHARE, title="recall (sensitivity)"), y=alt.Y("precision:Q", scale=SHARE, title="precision (PPV)"),
+        x=share_x("recall", "recall (sensitivity)"), y=share_y("precision", "precision (PPV)"),
         color=chart.system_colours(results),
     )  # fmt: skip
     curve = base.mark_line(clip=True).encode(order=alt.Order("threshold:Q"), detail="system:N")
@@ -68,9 +70,7 @@ def precision_recall(results: Sequence[Result]) -> Drawing:
         _dot(dots, results, "sensitivity", "precision"),
     )  # fmt: skip
     described = "Precision against recall on the test set; the table has both at the threshold."
-    return Drawing(
-        "precision-recall", described, _wide(whole, "precision_recall"), [points, dots]
-    )
+    return Drawing("precision-recall", described, _wide(whole, "precision_recall"), [points, dots])
 
 
 def reliability(results: Sequence[Result]) -> Drawing:
@@ -85,8 +85,8 @@ def reliability(results: Sequence[Result]) -> Drawing:
         alt.Chart(table.data)
         .transform_filter("datum.system === system")
         .encode(
-            x=alt.X("mean_probability:Q", scale=SHARE, title="predicted probability of PNEUMONIA"),
-            y=alt.Y("frequency:Q", scale=SHARE, title="observed frequency"),
+            x=share_x("mean_probability", "predicted probability of PNEUMONIA"),
+            y=share_y("frequency", "observed frequency"),
             color=alt.Color(
                 "method:N", sort=methods,
                 scale=alt.Scale(domain=methods, range=[f"var(--system-{n})" for n in range(3)]),
@@ -105,7 +105,9 @@ def reliability(results: Sequence[Result]) -> Drawing:
         "Reliability of the chosen system: the observed frequency of PNEUMONIA against its "
         "predicted probability, before and after calibration on validation."
     )
-    return Drawing("reliability", described, _wide(whole, "reliability").add_params(system), [table])
+    return Drawing(
+        "reliability", described, _wide(whole, "reliability", LOW).add_params(system), [table]
+    )
 
 
 def decision(results: Sequence[Result]) -> Drawing:
@@ -114,7 +116,7 @@ def decision(results: Sequence[Result]) -> Drawing:
     table = Table("decision", chart.stacked(results, frames))
     first = next(name for name in frames)
     top = max(0.01, prevalence(results))
-    x = alt.X("threshold:Q", title="threshold probability", scale=SHARE)
+    x = alt.X("threshold:Q", title="threshold probability", scale=SHARE, axis=TICKS)
     limits = alt.Scale(domain=[-0.1 * top, 1.05 * top], nice=False)
     every = alt.Chart(table.data).encode(x=x, color=chart.system_colours(results))
     y = alt.Y("net_benefit:Q", title="net benefit", scale=limits)
@@ -125,7 +127,8 @@ def decision(results: Sequence[Result]) -> Drawing:
         _line(0, 0, 1, 0),
         every.mark_line(clip=True).encode(y=y, detail="system:N"),
         chart.nearest(
-            "decision_hover", every.transform_filter(f"datum.net_benefit >= {-0.1 * top}").encode(y=y),
+            "decision_hover",
+            every.transform_filter(f"datum.net_benefit >= {-0.1 * top}").encode(y=y),
             [
                 alt.Tooltip("system:N"), chart.number("threshold", "threshold"),
                 chart.number("net_benefit", "net benefit"), chart.number("treat_all", "treat all"),
@@ -137,6 +140,16 @@ def decision(results: Sequence[Result]) -> Drawing:
         "line at 0: treating none."
     )
     return Drawing("decision", described, _wide(whole, "decision"), [table])
+
+
+def share_x(field: str, title: str) -> alt.X:
+    """Return an x axis from 0 to 1."""
+    return alt.X(f"{field}:Q", title=title, scale=SHARE, axis=TICKS)
+
+
+def share_y(field: str, title: str) -> alt.Y:
+    """Return a y axis from 0 to 1."""
+    return alt.Y(f"{field}:Q", title=title, scale=SHARE, axis=TICKS)
 
 
 def prevalence(results: Sequence[Result]) -> float:
@@ -182,5 +195,5 @@ def _line(x: float, y: float, x2: float, y2: float) -> alt.Chart:
     return rule.encode(x=alt.datum(x), y=alt.datum(y), x2=alt.datum(x2), y2=alt.datum(y2))
 
 
-def _wide(layers: alt.LayerChart, name: str) -> alt.LayerChart:
-    return layers.properties(name=name, width="container", height=HEIGHT)
+def _wide(layers: alt.LayerChart, name: str, height: int = HEIGHT) -> alt.LayerChart:
+    return layers.properties(name=name, width="container", height=height)

@@ -63,7 +63,9 @@ def _phases(result: Result) -> pd.DataFrame:
     """Return each phase with the place of its border; no rows if there is one phase alone."""
     starts = result.history.groupby("phase", sort=False)["epoch"].min()
     frame = pd.DataFrame({"phase": starts.index.astype(str), "start": starts.to_numpy() - 0.5})
-    return frame.assign(border=(frame["start"] > 1).astype(int)) if len(frame) > 1 else frame.iloc[:0]
+    return (
+        frame.assign(border=(frame["start"] > 1).astype(int)) if len(frame) > 1 else frame.iloc[:0]
+    )
 
 
 def _chart(
@@ -72,8 +74,9 @@ def _chart(
     """Draw a metric of one system."""
     colour = chart.line_of(result)
     epochs = result.history["epoch"]
+    whole = alt.Scale(domain=[0.5, int(epochs.max()) + 0.5], nice=False)
     x = alt.X(
-        "epoch:Q", title="epoch", scale=alt.Scale(domain=[0.5, int(epochs.max()) + 0.5], nice=False),
+        "epoch:Q", title="epoch", scale=whole,
         axis=alt.Axis(tickMinStep=1, format="d", grid=False),
     )  # fmt: skip
     scale = alt.Scale(domain=span, nice=False) if metric == "auc" else alt.Scale(zero=False)

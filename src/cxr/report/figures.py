@@ -1,7 +1,7 @@
-"""The figures of the test set: AUC intervals, ROC, precision-recall, confusion and samples.
+"""The figures of the test set for files: ROC, precision-recall, confusion and samples.
 
 scikit-learn's displays draw ROC, precision-recall and confusion. It has no display for the dots at
-the threshold and for the intervals, so they are drawn here.
+the threshold, so they are drawn here.
 """
 
 import itertools
@@ -23,7 +23,6 @@ from cxr.labels import CLASSES
 from cxr.report import learning, style
 from cxr.report.style import COLOURS, DARK, INK, MUTED, PAPER
 
-_OFFSET = 0.16  # vertical distance of the test and the perturbed AUC from a system's tick
 _SHIFTED = {"auc": "AUC, with its interval", "accuracy": "accuracy", "brier": "Brier score"}
 # Of each kind of shift, the unit of its strength, and the strength that changes nothing.
 _STRENGTHS = {
@@ -31,7 +30,6 @@ _STRENGTHS = {
     "gamma": ("exponent", 1), "blur": ("% of the side", 0), "noise": ("grey values", 0),
     "jpeg": ("quality", 100), "resolution": ("fraction of the side", 1),
 }  # fmt: skip
-_AUCS = ("auc", "auc_low", "auc_high")
 _CHANCE: Any = {"color": MUTED, "linewidth": 1, "linestyle": "--", "label": None}
 
 
@@ -60,56 +58,6 @@ class Tested:
         counts = {key: self.metrics[key] for key in ("tp", "tn", "fp", "fn")}
         value = metrics.rates(**counts)[name]
         return float("nan") if value is None else value
-
-
-def intervals(
-    systems: Sequence[Tested], published: Mapping[str, float], yardstick: float | None
-) -> Figure:
-    """Draw each system's AUC and 95 % interval, on the test set and on the perturbed one.
-
-    Args:
-        systems: from top to bottom.
-        published: published AUCs, 0 to 1, by system.
-        yardstick: AUC of the linear probe, drawn as a line; None for no line.
-    """
-    with style.style():
-        figure = Figure(figsize=(10, 0.95 + 0.5 * len(systems)), layout="constrained")
-        axes = figure.subplots()
-        places = {system.name: -place for place, system in enumerate(systems)}
-        for system in systems:
-            _interval(axes, system, places[system.name])
-        for label, fill in {"test set": MUTED, "test set, perturbed": PAPER}.items():
-            axes.plot([], [], "o", color=MUTED, markerfacecolor=fill, label=label)
-        known = {name: auc for name, auc in published.items() if name in places}
-        if known:
-            axes.plot(
-                list(known.values()), [places[name] + _OFFSET for name in known], "D", markersize=6,
-                color=MUTED, markerfacecolor="none", label="published, on its own split",
-            )  # fmt: skip
-        if yardstick is not None:
-            axes.axvline(
-                yardstick, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0,
-                label="test set, linear probe",
-            )  # fmt: skip
-        axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0, handletextpad=0.2
-        )
-        values = [f[k] for s in systems for f in (s.metrics, s.perturbed) for k in _AUCS]
-        span = style.auc_limits(np.array([*values, *known.values()], dtype=float))
-        axes.set_xlim(*span)
-        if span[0] < 0.5:
-            axes.axvline(0.5, **_CHANCE)
-            axes.annotate(
-                "chance level", (0.5, 0), (4, 3), xycoords=("data", "axes fraction"),
-                textcoords="offset points", color=MUTED, fontsize=8.5,
-            )  # fmt: skip
-        axes.set_yticks(list(places.values()), list(places))
-        axes.set_ylim(min(places.values()) - 0.6, 0.6)
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-        axes.grid(visible=False, axis="y")
-        axes.set_xlabel("AUC, 95 % interval (patients resampled)")
-        return figure
 
 
 def roc(systems: Sequence[Tested]) -> Figure:
@@ -244,22 +192,6 @@ def write(name: str, result: Mapping[str, Any], history: pd.DataFrame, folder: P
     style.save(roc(tested), folder / "roc.png")
     style.save(precision_recall(tested), folder / "precision_recall.png")
     style.save(confusion(tested), folder / "confusion.png")
-
-
-def _interval(axes: Axes, system: Tested, place: float) -> None:
-    """Draw one system's AUCs and their intervals: the test set above, the perturbed one below."""
-    if system.metrics["auc"] is None:
-        axes.annotate("one class only: no AUC", (0.5, place), color=MUTED, va="center", ha="center")
-        return
-    line: dict[str, Any] = {"color": system.colour, "clip_on": False}
-    for figures, height, fill, width in (
-        (system.metrics, place + _OFFSET, system.colour, 3.0),
-        (system.perturbed, place - _OFFSET, PAPER, 1.5),
-    ):
-        auc, low, high = (figures[key] for key in _AUCS)
-        if low is not None:
-            axes.plot([low, high], [height, height], linewidth=width, alpha=0.45, **line)
-        axes.plot([auc], [height], "o", markersize=7, markerfacecolor=fill, **line)
 
 
 def _dot(axes: Axes, system: Tested, x: float, y: float) -> None:

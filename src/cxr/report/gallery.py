@@ -34,7 +34,9 @@ class Gallery:
 def galleries(results: Sequence[Result]) -> list[Gallery]:
     """Return the galleries that there are."""
     return [
-        Gallery(result, picture.inline(result.gallery_picture), _description(result), _facts(result))
+        Gallery(
+            result, picture.inline(result.gallery_picture), _description(result), _facts(result)
+        )
         for result in results
         if result.gallery_picture is not None
     ]

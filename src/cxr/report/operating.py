@@ -12,11 +12,12 @@ import numpy as np
 from cxr.labels import CLASSES
 from cxr.report import chart
 from cxr.report.chart import MUTED, Drawing, Table
-from cxr.report.curves import prevalence
+from cxr.report.curves import LOW, SHARE, TICKS, prevalence
 from cxr.report.results import Result
 
 DIGITS = 4  # of a probability; rounded down, so that steps of the threshold are met exactly
 STEP = 0.001  # of the threshold
+HEIGHT = 230  # pixels of a chart
 BIN = 0.02  # of the histogram
 CELLS = {"tp": (1, 1), "fn": (1, 0), "fp": (0, 1), "tn": (0, 0)}  # actual, predicted
 RATES = {
@@ -128,7 +129,7 @@ def _confusion(table: Table) -> alt.LayerChart:
             said="datum.count + ' ' + datum.actual + ' called ' + datum.predicted"
         ),
         base.mark_text(dy=13, color=MUTED, fontSize=11, aria=False).encode(text="words:N"),
-    ).properties(name="confusion", width="container", height=190)  # fmt: skip
+    ).properties(name="confusion", width="container", height=HEIGHT)  # fmt: skip
 
 
 def _rates(table: Table) -> alt.LayerChart:
@@ -156,7 +157,7 @@ def _rates(table: Table) -> alt.LayerChart:
         base.mark_text(align="left", dx=6, fontWeight=600, fontSize=13).encode(
             x=alt.X("at:Q"), text="words:N", description=alt.Description("said:N")
         ).transform_calculate(at="datum.known ? datum.value : 0"),
-    ).properties(name="rates", width="container", height=190)  # fmt: skip
+    ).properties(name="rates", width="container", height=HEIGHT)  # fmt: skip
 
 
 def _distribution(table: Table) -> alt.LayerChart:
@@ -175,8 +176,9 @@ def _distribution(table: Table) -> alt.LayerChart:
     )
     bars = base.mark_bar(aria=False).encode(
         x=alt.X("low:Q", title="predicted probability of PNEUMONIA",
-                scale=alt.Scale(domain=[0, 1], nice=False)),
+                scale=SHARE, axis=TICKS),
         x2="high:Q",
+        y2=alt.datum(0),
         y=alt.Y("share:Q", title="share of the class",
                 axis=alt.Axis(format=".0%", labelExpr="format(abs(datum.value), '.0%')")),
         color=alt.Color("actual:N", sort=[CLASSES[1], CLASSES[0]], scale=alt.Scale(
@@ -185,9 +187,9 @@ def _distribution(table: Table) -> alt.LayerChart:
                  alt.Tooltip("high:Q", title="to", format=".2f"), alt.Tooltip("images:Q")],
     )  # fmt: skip
     cut = alt.Chart(alt.Data(values=[{}])).mark_rule(color=chart.INK, strokeWidth=2)
-    return alt.layer(bars, cut.encode(x=alt.XDatum(alt.expr("threshold"), type="quantitative"))).properties(
-        name="distribution", width="container", height=190
-    )
+    return alt.layer(
+        bars, cut.encode(x=alt.XDatum(alt.expr("threshold"), type="quantitative"))
+    ).properties(name="distribution", width="container", height=LOW)
 
 
 def _axis(angle: int) -> alt.Axis:

@@ -1,11 +1,9 @@
 """The report page, and the tables and figures in the same folder."""
 
 from collections.abc import Iterable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -13,6 +11,7 @@ from cxr import files
 from cxr.labels import SPLITS
 from cxr.report import (
     audits,
+    card,
     chart,
     comparisons,
     matrix,
@@ -27,10 +26,11 @@ from cxr.report import (
     published,
     robustness,
     style,
+    template,
     wording,
 )
-from cxr.report.answer import WORDS, Verdict, verdict
-from cxr.report.checks import checks, origins
+from cxr.report.answer import WORDS, Verdict, verdict, yardstick_sentence
+from cxr.report.checks import Check, checks, origins
 from cxr.report.columns import columns
 from cxr.report.differences import Phases, phase_results
 from cxr.report.results import Context, Result
@@ -46,35 +46,26 @@ def page(results: Sequence[Result], shared: Context, answer: Verdict, phases: Ph
         answer: from :func:`cxr.report.answer.verdict`.
         phases: from :func:`cxr.report.differences.phase_results`.
     """
-    templates = resources.files("cxr.report") / "templates"
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: (templates / name).read_text(encoding="utf-8")),
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {
-        "number": wording.number, "range": wording.interval, "signed": wording.signed,
-        "count": wording.count, "published": wording.published, "rule": wording.rule,
-        "how": wording.how, "frozen": wording.frozen, "duration": wording.duration,
-    }  # fmt: skip
     values = _values(results, shared, answer, phases)
-    return environment.get_template("page.html.j2").render(
+    return template.render(
+        "page.html.j2",
         values
         | {
-            "style": Markup((templates / "style.css").read_text(encoding="utf-8")),
-            "script": Markup((templates / "script.js").read_text(encoding="utf-8")),
+            "style": Markup(template.read("style.css")),
+            "script": Markup(template.read("script.js")),
             "bundle": Markup(chart.bundle()),
             "light": {variable: colour for colour, variable in style.VARIABLES.items()},
             "dark": {variable: style.DARK[c] for c, variable in style.VARIABLES.items()},
             "variable_of": style.VARIABLES,
-        }
+        },
     )
 
 
 def write(results: Sequence[Result], shared: Context, folder: Path) -> str:
     """Write the page, the tables and the figures.
 
-    The files are index.html; comparison.csv, comparison.txt and phases.csv; training_curves.png,
-    roc.png and confusion.png, which DVC shows.
+    The files are index.html; model_card.md and model_card.json; comparison.csv, comparison.txt and
+    phases.csv; training_curves.png, roc.png and confusion.png, which DVC shows.
 
     Returns:
         The text of comparison.txt, for the terminal.
@@ -96,6 +87,9 @@ def write(results: Sequence[Result], shared: Context, folder: Path) -> str:
     files.write_csv(folder / "phases.csv", steps)
     files.write_text(folder / "comparison.txt", table + "\n")
     files.write_text(folder / "index.html", page(results, shared, answer, phases))
+    described = card.card(results, shared, answer, _checks(results, shared))
+    files.write_json(folder / "model_card.json", described)
+    files.write_text(folder / "model_card.md", card.text(described))
     return table
 
 
@@ -118,12 +112,13 @@ def _values(
         "phases": phases,
         "verdict": answer,
         "yardstick": answer.yardstick,
+        "yardstick_sentence": answer.yardstick and yardstick_sentence(answer.yardstick),
         "outcome_words": WORDS,
         "columns": columns(results, answer.yardstick),
         "threshold_words": _thresholds(results),
         "published": published.rows(results, phases),
         "seeds": shared.seeds.to_dict("records"),
-        "checks": [*checks(results, shared), *(audits.checks(shared.audit) if shared.audit else [])],
+        "checks": _checks(results, shared),
         "origins": origins(results, shared),
         "conditions": robustness.conditions(results),
         "suspects": audits.suspects(shared),
@@ -146,6 +141,11 @@ def _values(
     return values | {"contents": _contents(values)}
 
 
+def _checks(results: Sequence[Result], shared: Context) -> list[Check]:
+    """Return all checks, those of the audits last."""
+    return [*checks(results, shared), *(audits.checks(shared.audit) if shared.audit else [])]
+
+
 def _contents(values: dict[str, Any]) -> dict[str, str]:
     """Return the titles of the sections that the page has, by id."""
     optional = {"robustness": "robustness", "gallery": "galleries", "comparisons": "matrices"}
@@ -155,7 +155,7 @@ def _contents(values: dict[str, Any]) -> dict[str, str]:
         "gallery": "Where the networks look", "comparisons": "Who beats whom",
         "details": "Each system", "rebuild": "How to rebuild it",
     }  # fmt: skip
-    return {id: title for id, title in titles.items() if values.get(optional.get(id, "results"))}
+    return {key: title for key, title in titles.items() if values.get(optional.get(key, "results"))}
 
 
 def _thresholds(results: Sequence[Result]) -> str:

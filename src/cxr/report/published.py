@@ -32,7 +32,9 @@ def rows(results: Sequence[Result], phases: Phases) -> list[Row]:
     """Return the published figures of all systems, and of those figures the ones that are known."""
     found = [row for result in results for row in _rows(result, phases[result.name])]
     known = [
-        name for name in (found[0].figures if found else ()) if any(_known(row, name) for row in found)
+        name
+        for name in (found[0].figures if found else ())
+        if any(_known(row, name) for row in found)
     ]
     return [
         Row(row.system, row.title, row.split, {name: row.figures[name] for name in known})

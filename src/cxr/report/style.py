@@ -1,13 +1,9 @@
-"""The style of all figures (colours, type, lines), and their output as PNG or SVG.
+"""The colours of figures and page, and the style of matplotlib's figures.
 
-:func:`save` writes a figure as PNG. :func:`svg` returns it for a page and uses the page's font and
-light or dark colours. Equal figures give equal bytes.
+:func:`save` writes a figure as PNG. Equal figures give equal bytes.
 """
 
-import html
-import io
 import itertools
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,8 +57,6 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.labelcolor": INK,
     "lines.linewidth": 1.8,
-    "svg.fonttype": "none",  # text stays text, for search, copying and screen readers
-    "svg.hashsalt": "cxr",  # ids are random otherwise
     "text.color": INK,
     "text.parse_math": False,  # a $ in a name is a $
     "xtick.color": MUTED,
@@ -88,37 +82,6 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, 200 dots per inch."""
     with style(), files.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=200, metadata={"Software": None})
-
-
-def svg(figure: Figure, name: str, description: str) -> str:
-    """Return a figure as an ``<svg>`` element for a page.
-
-    Its colours become CSS variables that the page defines (VARIABLES); its text uses the page's
-    font.
-
-    Args:
-        figure: drawn in :func:`style`.
-        name: prefix of its ids, unique in the page: a-z and -.
-        description: text for screen readers, escaped here.
-    """
-    buffer = io.StringIO()
-    with style():
-        figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
-    text = buffer.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*">', "<g>", text)
-    text = re.sub(r'((?<= id=")|(?<="#)|(?<=url\(#))', f"{name}-", text)
-    text = re.sub(r"font-family: [^;\"]*(; )?", "", text).replace("xlink:href", "href")
-    for colour, variable in VARIABLES.items():
-        text = text.replace(colour, f"var(--{variable})")
-    # Times 1.5, so that 9 point text is as large as the page's small print.
-    width, height = (round(side * 72 * 1.5) for side in figure.get_size_inches())
-    view = re.search(r'viewBox="[^"]*"', text)
-    opening = (
-        f'<svg role="img" aria-label="{html.escape(description)}" '
-        f'width="{width}" height="{height}" {view.group() if view else ""}>'
-    )
-    return opening + text[text.index(">", text.index("<svg")) + 1 :].strip()
 
 
 @contextmanager
