@@ -23,10 +23,11 @@ log = logging.getLogger(__name__)
 
 
 def work(settings: params.Params) -> None:
-    used = provenance.chosen(settings, "seed", "split", "perturbation", "systems", "evaluate")
+    keys = ("seed", "freeze_blocks", "split", "tensors", "perturbation", "systems")
+    used = provenance.chosen(settings, *keys, "evaluate")
     inputs = [
         RAW / "source.json", SPLITS / "manifest.csv", SPLITS / "summary.json", WEIGHTS, MODELS,
-        EVALUATIONS, SOURCES / "published.yaml", SOURCES / sweep.FILE,
+        EVALUATIONS, AUDITS, SOURCES / "published.yaml", SOURCES / sweep.FILE,
     ]  # fmt: skip
     started = provenance.start("compare", settings, used, inputs)
     published = SOURCES / "published.yaml"
@@ -35,7 +36,7 @@ def work(settings: params.Params) -> None:
     collected = results.collect(systems, MODELS, WEIGHTS, EVALUATIONS, published)
     shared = results.context(
         settings, SPLITS / "manifest.csv", SPLITS / "summary.json", RAW / "source.json", AUDITS,
-        SOURCES / sweep.FILE, REPORTS / "comparisons.csv",
+        SOURCES / sweep.FILE,
     )  # fmt: skip
     log.info("\n%s\n", page.write(collected, shared, REPORTS))
     # DVC skips an evaluation if a new training gave the same weights. Without this, the run of that

@@ -196,7 +196,16 @@ class TestMlflow:
 
     def test_every_stage_has_a_run(self, clone):
         runs = self.first(clone)
-        stages = {"download", "split", "preprocess", "weights", "train", "shift", "compare"}
+        stages = {
+            "download",
+            "split",
+            "preprocess",
+            "weights",
+            "train",
+            "shift",
+            "audit",
+            "compare",
+        }
         assert set(runs["tags.stage"]) == stages
         # Random weights have no record.
         assert runs.loc[runs["tags.stage"] == "weights", "tags.system"].tolist() == ["cnn"]
@@ -218,8 +227,8 @@ class TestMlflow:
     def test_lost_database_is_rebuilt_as_it_was(self, clone):
         # Another name, not a deletion: this process still holds the first one open.
         other = {"MLFLOW_TRACKING_URI": f"sqlite:///{clone.root}/rebuilt.db"}
-        assert "12 of 12 stages were missing" in clone.cxr("sync", **other)
-        assert "0 of 12 stages were missing" in clone.cxr("sync", **other)
+        assert "13 of 13 stages were missing" in clone.cxr("sync", **other)
+        assert "0 of 13 stages were missing" in clone.cxr("sync", **other)
         before, after = self.first(clone), clone.runs("rebuilt.db")
         volatile = (
             r"tags.mlflow.(log-model|runName)|tags.cxr.process|run_id|artifact_uri|experiment"

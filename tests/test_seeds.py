@@ -7,23 +7,25 @@ import pytest
 
 from cxr import sweep
 from tests.clone import Clone
+from tools import phantom
 
 
 @pytest.fixture(scope="module")
 def swept(clone: Clone) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Run another seed of one system; return what was said, and its rows of sources/seeds.csv.
-
-    The workspace has seed 0.
-    """
+    """Run two seeds of one system; return what was said, and its rows of sources/seeds.csv."""
+    archive = clone.root / "tiny.zip"
+    phantom.write_archive(
+        archive, seed=1, images=40, size_range=(40, 64)
+    )  # another test's may be there
     settings = clone.root / "params.yaml"
     before = settings.read_text()
     # An experiment runs in a copy, where the untracked tiny.zip is not.
     settings.write_text(before.replace("source: tiny.zip", f"source: {clone.root}/tiny.zip"))
-    said = clone.cxr("seeds", "1", "evaluate@cnn")
+    said = clone.cxr("seeds", "0,1", "evaluate@cnn")
     yield said, of_cnn(clone)
     settings.write_text(before)
     clone.call("git", "checkout", "--quiet", "sources/seeds.csv")
-    clone.call("dvc", "exp", "remove", "--quiet", "seed-1")
+    clone.call("dvc", "exp", "remove", "--quiet", "seed-0", "seed-1")
 
 
 def of_cnn(clone: Clone) -> pd.DataFrame:
@@ -31,10 +33,10 @@ def of_cnn(clone: Clone) -> pd.DataFrame:
     return table[table["system"] == "cnn"].reset_index(drop=True)
 
 
-def test_each_seed_has_a_row_and_a_new_one_is_an_experiment(clone, swept):
+def test_each_seed_is_an_experiment_with_a_row(clone, swept):
     _, table = swept
     assert list(table["seed"]) == [0, 1]
-    assert "seed-1" in clone.call("dvc", "exp", "list", "--name-only").split()
+    assert {"seed-0", "seed-1"} <= set(clone.call("dvc", "exp", "list", "--name-only").split())
     head = clone.call("git", "rev-parse", "HEAD").strip()
     assert set(table["commit"]) <= {head, clone.call("git", "rev-parse", "HEAD~1").strip()}
 

@@ -18,24 +18,30 @@ def rows(*figures: tuple[str, int, float | None, float | None, float | None]) ->
     return known.reindex(columns=list(sweep.COLUMNS)).astype({"auc": float})
 
 
+def digits(settings: params.Params, system: str = "cnn", archive: str = "ab") -> str:
+    return sweep.settings_hash(settings, system, archive)
+
+
 def changed(settings: params.Params, **values) -> params.Params:
     return settings.model_copy(update=values)
 
 
 class TestSettingsHash:
-    def test_ignores_the_seed_and_where_runs_are_logged(self, settings):
-        other = changed(settings, seed=7, tracking=params.Tracking(experiment="other"))
-        assert sweep.settings_hash(other, "cnn") == sweep.settings_hash(settings, "cnn")
+    def test_ignores_the_seed_and_where_images_come_from_and_runs_go(self, settings):
+        tracking = params.Tracking(experiment="other")
+        other = changed(settings, seed=7, source="other.zip", tracking=tracking)
+        assert digits(other) == digits(settings)
 
     def test_ignores_other_systems(self, settings):
         others = settings.systems | {"probe": settings.systems["cnn"]}
         other = changed(settings, systems=others)
-        assert sweep.settings_hash(other, "cnn") == sweep.settings_hash(settings, "cnn")
-        assert sweep.settings_hash(other, "probe") != sweep.settings_hash(settings, "probe")
+        assert digits(other) == digits(settings)
+        assert digits(other, "probe") != digits(settings, "probe")
 
     def test_changes_with_what_a_result_depends_on(self, settings):
+        assert digits(settings, archive="cd") != digits(settings)
         other = changed(settings, freeze_blocks=3)
-        assert sweep.settings_hash(other, "cnn") != sweep.settings_hash(settings, "cnn")
+        assert digits(other) != digits(settings)
 
 
 class TestSummary:
@@ -66,8 +72,9 @@ class TestSummary:
 
 def test_current_rows_are_those_of_the_settings_of_params_yaml(settings):
     table = rows(("cnn", 0, 0.9, 0.8, 1.0), ("cnn", 1, 0.9, 0.8, 1.0), ("gone", 0, 0.9, 0.8, 1.0))
-    table["settings"] = [sweep.settings_hash(settings, "cnn"), "of another day", "of another day"]
-    assert list(sweep.current(table, settings)["seed"]) == [0]
+    table["settings"] = [digits(settings), "of another day", "of another day"]
+    assert list(sweep.current(table, settings, "ab")["seed"]) == [0]
+    assert sweep.current(table, settings, "cd").empty
 
 
 def test_the_committed_table_can_be_read():

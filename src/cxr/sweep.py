@@ -17,20 +17,22 @@ FIGURES = ("auc", "auc_low", "auc_high", "accuracy", "recall", "specificity")
 COLUMNS = ("system", "seed", *FIGURES, "settings", "commit")
 
 
-def settings_hash(settings: params.Params, system: str) -> str:
+def settings_hash(settings: params.Params, system: str, archive: str) -> str:
     """Return 12 hexadecimal digits that identify everything but the seed that a result depends on.
 
     Args:
-        settings: all of params.yaml; the other systems and ``tracking`` are ignored.
+        settings: all of params.yaml; the other systems, ``tracking`` and ``source`` are ignored.
         system: name of a system.
+        archive: SHA-256 of the X-rays, as in raw/source.json, wherever they came from.
 
     Raises:
         InputError: there is no such system.
     """
     chosen = settings.model_dump(
         mode="json",
-        include={"source", "freeze_blocks", "split", "tensors", "perturbation", "evaluate"},
+        include={"freeze_blocks", "split", "tensors", "perturbation", "evaluate"},
     )
+    chosen["archive"] = archive
     chosen["system"] = settings.system(system).model_dump(mode="json")
     return files.bytes_sha256(json.dumps(chosen, sort_keys=True).encode())[:12]
 
@@ -49,9 +51,9 @@ def read(path: Path) -> pd.DataFrame:
     return table
 
 
-def current(table: pd.DataFrame, settings: params.Params) -> pd.DataFrame:
-    """Return the rows whose systems have the settings of params.yaml, seed aside."""
-    hashes = {name: settings_hash(settings, name) for name in settings.systems}
+def current(table: pd.DataFrame, settings: params.Params, archive: str) -> pd.DataFrame:
+    """Return the rows whose systems have these settings and this archive, seed aside."""
+    hashes = {name: settings_hash(settings, name, archive) for name in settings.systems}
     return table[table["settings"] == table["system"].map(hashes)].reset_index(drop=True)
 
 

@@ -18,7 +18,7 @@ from cxr.report import differences, page
 from cxr.report.answer import Verdict, verdict
 from cxr.report.results import Context, Result, collect, context
 from cxr.report.tables import comparison, phase_table, text
-from tests.report.evidence import png
+from tests.report.evidence import ARCHIVE, png
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SPLIT = "image-level random, 550 test images"
@@ -50,9 +50,10 @@ class Project:
             self.root / "raw/source.json",
             self.root / "audits",
             self.root / "seeds.csv",
-            self.root / "reports/comparisons.csv",
         )
-        return replace(shared, protocol=protocol)
+        path = self.root / "reports/comparisons.csv"
+        versus = files.read_csv(path) if path.is_file() else None
+        return replace(shared, protocol=protocol, comparisons=versus)
 
     def verdict(self, *systems: str) -> Verdict:
         return verdict(self.collect(*systems), self.context())
@@ -160,6 +161,7 @@ def write_manifest(root: Path, patients: int = 40) -> pd.DataFrame:
                 "label": 0 if normal else 1,
                 "patient": f"p-{patient:04d}",
                 "patient_known": True,
+                "subtype": "" if normal else ("bacteria", "virus")[number % 2],
                 "width": 1600 if number % 3 else 1200,
                 "height": 1000 + 7 * (number % 31),
                 "bytes": 90_000 + 1000 * (number % 17),
@@ -193,7 +195,7 @@ def write_manifest(root: Path, patients: int = 40) -> pd.DataFrame:
         "licence": "CC BY 4.0",
         "doi": "10.17632/rscbjbr9sj",
         "citation": "Kermany D, Zhang K, Goldbaum M (2018)",
-        "sha256": "13efc055629733dbab07877f8b3c9f81097840dbcdaa326a8542322c2281ce36",
+        "sha256": ARCHIVE,
         "bytes": 1_235_512_464,
         "counts": {"NORMAL": 1583, "PNEUMONIA": 4273},
     }

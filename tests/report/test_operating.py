@@ -42,7 +42,7 @@ def test_all_images_of_the_test_set_are_there(results: list[Result]) -> None:
         rows = frame[frame["system"] == result.name]
         assert rows["n"].sum() == len(tested)
         counts = result.test["tp"], result.test["fp"]
-        called = rows[rows["p"] >= 0.5].groupby("label")["n"].sum()
+        called = rows[rows["p"] >= result.metrics["threshold"]].groupby("label")["n"].sum()
         assert (called.get(1, 0), called.get(0, 0)) == counts
 
 

@@ -1,6 +1,7 @@
 """The report page, and the tables and figures in the same folder."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,19 @@ from cxr.report import (
     card,
     chart,
     comparisons,
-    matrix,
     curves,
     epochs,
     figures,
     forest,
     gallery,
     learning,
+    matrix,
     operating,
     picture,
     published,
     robustness,
     style,
+    subtypes,
     template,
     wording,
 )
@@ -64,8 +66,9 @@ def page(results: Sequence[Result], shared: Context, answer: Verdict, phases: Ph
 def write(results: Sequence[Result], shared: Context, folder: Path) -> str:
     """Write the page, the tables and the figures.
 
-    The files are index.html; model_card.md and model_card.json; comparison.csv, comparison.txt and
-    phases.csv; training_curves.png, roc.png and confusion.png, which DVC shows.
+    The files are index.html; model_card.md and model_card.json; comparison.csv, comparison.txt,
+    comparisons.csv, subtypes.csv and phases.csv; training_curves.png, roc.png and confusion.png,
+    which DVC shows.
 
     Returns:
         The text of comparison.txt, for the terminal.
@@ -75,6 +78,8 @@ def write(results: Sequence[Result], shared: Context, folder: Path) -> str:
     """
     phases, answer = phase_results(results, shared), verdict(results, shared)
     rows, steps = comparison(results, answer.yardstick), phase_table(phases)
+    versus, kinds = comparisons.table(results, shared), subtypes.table(results, shared)
+    shared = replace(shared, comparisons=versus, subtypes=kinds)
     table = text(answer, rows, steps)
     tested = [
         figures.Tested(r.name, r.colour, r.test, r.perturbed, r.roc, r.precision_recall)
@@ -84,6 +89,8 @@ def write(results: Sequence[Result], shared: Context, folder: Path) -> str:
     style.save(figures.roc(tested), folder / "roc.png")
     style.save(figures.confusion(tested), folder / "confusion.png")
     files.write_csv(folder / "comparison.csv", rows)
+    files.write_csv(folder / "comparisons.csv", versus)
+    files.write_csv(folder / "subtypes.csv", kinds)
     files.write_csv(folder / "phases.csv", steps)
     files.write_text(folder / "comparison.txt", table + "\n")
     files.write_text(folder / "index.html", page(results, shared, answer, phases))
@@ -121,6 +128,7 @@ def _values(
         "checks": _checks(results, shared),
         "origins": origins(results, shared),
         "conditions": robustness.conditions(results),
+        "subtypes": subtypes.by_subtype(shared.subtypes),
         "suspects": audits.suspects(shared),
         "charts": charts,
         "epochs": trained,

@@ -128,7 +128,8 @@ class Context:
         shortcuts: audits/shortcuts.csv.
         suspects: audits/suspects.csv.
         suspects_picture: audits/suspects.png.
-        comparisons: comparisons.csv; None if there is none.
+        comparisons: from :func:`cxr.report.comparisons.table`; None until it is computed.
+        subtypes: from :func:`cxr.report.subtypes.table`; None until it is computed.
         seeds: from :func:`cxr.sweep.summary`; no rows if no system has two seeds.
     """
 
@@ -145,6 +146,7 @@ class Context:
     suspects: pd.DataFrame | None = None
     suspects_picture: bytes | None = None
     comparisons: pd.DataFrame | None = None
+    subtypes: pd.DataFrame | None = None
     seeds: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
@@ -199,7 +201,6 @@ def context(
     source: Path,
     audits: Path,
     seeds: Path,
-    comparisons: Path,
 ) -> Context:
     """Read the files that all systems share.
 
@@ -210,11 +211,11 @@ def context(
         source: raw/source.json.
         audits: folder of the audits; it may lack any of them.
         seeds: sources/seeds.csv, which may be missing.
-        comparisons: reports/comparisons.csv, which may be missing.
 
     Raises:
         InputError: a file is missing or cannot be read.
     """
+    origin = files.read_json(source)
     return Context(
         protocol=settings.split.protocol,
         threshold=settings.evaluate.threshold,
@@ -223,13 +224,12 @@ def context(
         perturbation=settings.perturbation.model_dump(mode="json"),
         manifest=files.read_csv(manifest),
         summary=files.read_json(summary),
-        source=files.read_json(source),
+        source=origin,
         audit=files.read_json(audits / "audit.json") if (audits / "audit.json").is_file() else None,
         shortcuts=_table(audits / "shortcuts.csv"),
         suspects=_table(audits / "suspects.csv"),
         suspects_picture=_picture(audits / "suspects.png"),
-        comparisons=_table(comparisons),
-        seeds=sweep.summary(sweep.current(sweep.read(seeds), settings))
+        seeds=sweep.summary(sweep.current(sweep.read(seeds), settings, origin["sha256"]))
         if seeds.is_file()
         else pd.DataFrame(),
     )

@@ -1,6 +1,7 @@
 """Sensitivity by subtype of pneumonia, bacteria or virus, at each system's threshold."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,3 +52,16 @@ def table(results: Sequence[Result], shared: Context) -> pd.DataFrame:
             low, high = intervals.interval(drawn) or (np.nan, np.nan)
             rows.append([name, kind, int(of_kind.sum()), once, low, high])
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def by_subtype(found: pd.DataFrame | None) -> dict[str, dict[str, Any]]:
+    """Return the page's table from :func:`table`: of each subtype ``images`` and ``systems``."""
+    if found is None:
+        return {}
+    return {
+        str(subtype): {
+            "images": int(rows["images"].iloc[0]),
+            "systems": rows.set_index("system").to_dict("index"),
+        }
+        for subtype, rows in found.groupby("subtype", sort=False)
+    }

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr import params, sweep
+from cxr import files, params, sweep
 from cxr.errors import InputError
 from cxr.tracking import revisions
 from cxr.tracking.provenance import NAME
 from cxr.tracking.revisions import MissingError, Revision
 
 log = logging.getLogger(__name__)
+
+ORIGIN = "raw/source.json"
 
 
 def run(seeds: Sequence[int], targets: Sequence[str]) -> None:
@@ -58,26 +60,29 @@ def collect() -> pd.DataFrame:
     Raises:
         InputError: params.yaml is wrong, or the folder is not a DVC repository.
     """
-    settings = params.load()
+    settings, here = params.load(), files.read_json(ORIGIN)["sha256"]
     with revisions.repository() as repository:
-        rows = [row for found in repository.of_head() for row in _rows(found, settings)]
+        rows = [row for found in repository.of_head() for row in _rows(found, settings, here)]
     table = pd.DataFrame(rows, columns=list(sweep.COLUMNS)).drop_duplicates(["system", "seed"])
     place = {name: rank for rank, name in enumerate(settings.systems)}
     by_place = {"system": table["system"].map(place)}
     return table.assign(**by_place).sort_values(["system", "seed"]).assign(system=table["system"])
 
 
-def _rows(revision: Revision, settings: params.Params) -> Iterator[dict[str, object]]:
-    """Yield a row per system of a revision whose settings are those of ``settings``."""
+def _rows(revision: Revision, settings: params.Params, archive: str) -> Iterator[dict[str, object]]:
+    """Yield a row per system of a revision that has these settings and this archive."""
     theirs = _settings(revision)
-    if theirs is None:
+    if theirs is None or ORIGIN not in revision.outputs:
         return
-    for system in theirs.systems.keys() & settings.systems.keys():
-        path, own = f"evaluations/{system}/metrics.json", sweep.settings_hash(theirs, system)
-        if path not in revision.outputs or own != sweep.settings_hash(settings, system):
+    for system in sorted(theirs.systems.keys() & settings.systems.keys()):
+        path = f"evaluations/{system}/metrics.json"
+        wanted = sweep.settings_hash(settings, system, archive)
+        if path not in revision.outputs:
             continue
         try:
-            if not _is_current(revision, system, theirs):
+            origin = json.loads(revision.read(ORIGIN))
+            own = sweep.settings_hash(theirs, system, origin["sha256"])
+            if own != wanted or not _is_current(revision, system, theirs):
                 continue
             test = json.loads(revision.read(path))["test"]
             commit = revision.provenance(f"evaluations/{system}")["git"]["commit"]
@@ -98,7 +103,7 @@ def _is_current(revision: Revision, system: str, settings: params.Params) -> boo
     """
     size = settings.systems[system].image_size
     everything = settings.model_dump(mode="json")
-    for folder in ("splits", f"tensors/{size}", f"models/{system}", f"evaluations/{system}"):
+    for folder in ("raw", "splits", f"tensors/{size}", f"models/{system}", f"evaluations/{system}"):
         if f"{folder}/{NAME}" not in revision.outputs:
             return False
         made = revision.provenance(folder)
