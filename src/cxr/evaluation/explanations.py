@@ -10,10 +10,8 @@ from scipy import stats
 
 from cxr import files, seeding
 from cxr.evaluation import gallery, grad_cam
+from cxr.shifts.sets import CENTRE  # the square that is masked, so that the figures compare
 
-# The centre of an image: the middle square with this fraction of the side. It holds the lungs of
-# nearly all of Kermany's images; the shift `centre` masks the same square.
-CENTRE = 0.8
 COMPARED = 32  # images whose maps are compared with those of randomised networks
 DRAWS = 3  # of random weights: the maps of a single random network have a pattern of their own
 
@@ -69,11 +67,11 @@ def centre(maps: np.ndarray, predicted: np.ndarray) -> dict[str, float | int | N
 
     Returns:
         ``images``; ``zero_maps``, how many maps have no value above 0, and so no share; ``centre``,
-        :data:`CENTRE`; ``centre_share``, the mean over the other maps, with its quartiles
-        ``centre_share_25``, ``_50`` and ``_75``; ``centre_share_predicted``, the mean over those of
-        images predicted to be PNEUMONIA, because elsewhere the map may be a faint rest at the
-        border; ``centre_share_even``, that of an even map. Shares are 0 to 1, or None if no map is
-        left.
+        the side of :data:`cxr.shifts.sets.CENTRE`; ``centre_share``, the mean over the other maps,
+        with its quartiles ``centre_share_25``, ``_50`` and ``_75``; ``centre_share_predicted``, the
+        mean over those of images predicted to be PNEUMONIA, because elsewhere the map may be a
+        faint rest at the border; ``centre_share_even``, that of an even map. Shares are 0 to 1, or
+        None if no map is left.
     """
     shares = centre_shares(maps)
     known = shares[~np.isnan(shares)]

@@ -45,8 +45,10 @@ CURVE = tuple(
     for strength in strengths
 )
 
-# Of test images. 0.8 of both sides holds the lungs of nearly all of Kermany's images.
-MASKED = (Shift("centre", 0.8), Shift("outside", 0.8))
+# The centre of an image: the middle square with this fraction of the side. It holds the lungs of
+# nearly all of Kermany's images.
+CENTRE = 0.8
+MASKED = (Shift("centre", CENTRE), Shift("outside", CENTRE))  # of test images
 
 COLUMNS = ("set", "kind", "strength", "id", "split", "label", "patient")
 
