@@ -37,6 +37,7 @@ class TestOutputs:
             assert {p.name for p in (clone.root / "models" / name).glob("*")} >= trained
             evaluated = {p.name for p in (clone.root / "evaluations" / name).glob("*")}
             assert evaluated >= {"metrics.json", "predictions.csv", "phases.csv", "perturbed.png"}
+            assert evaluated >= {"reliability.csv", "decision.csv"}
             assert evaluated >= {"shift.csv", "shift.png", "gallery.png", "gallery.csv"}
             shifted = {p.name for p in (clone.root / "shifts" / name).glob("*")}
             assert shifted == {"predictions.csv", "samples.png", "provenance.json"}
@@ -48,6 +49,15 @@ class TestOutputs:
         table = pd.read_csv(clone.root / "reports/comparison.csv").set_index("system")
         assert list(table.index) == list(SYSTEMS)
         assert table.loc["vgg16_transfer", "published_auc"] == 0.9895
+
+    def test_thresholds_are_chosen_on_validation_and_every_pair_is_compared(self, clone):
+        table = pd.read_csv(clone.root / "reports/comparison.csv").set_index("system")
+        for name in SYSTEMS:
+            found = clone.json(f"evaluations/{name}/metrics.json")
+            assert found["threshold_rule"] == "youden"
+            assert table.loc[name, "threshold"] == found["threshold"]
+        pairs = pd.read_csv(clone.root / "reports/comparisons.csv")
+        assert pairs[["one", "other"]].drop_duplicates().values.tolist() == [list(SYSTEMS)]
 
     def test_outputs_name_neither_this_machine_nor_a_date(self, clone):
         for path in [*clone.root.glob("models/*/*.json"), *clone.root.glob("*/*.json")]:

@@ -274,6 +274,12 @@ def test_description_of_a_logistic_regression_has_its_strength(project):
     )
 
 
+def test_a_rule_for_the_threshold_is_one_parameter(project):
+    project.train()
+    record = records.of(project.evaluate(threshold={"sensitivity": 0.95}))
+    assert record.params["evaluate.threshold"] == "sensitivity: 0.95"
+
+
 def test_an_epoch_without_a_learning_rate_has_no_metric_of_it(project):
     folder = project.train()
     history = files.read_csv(folder / "history.csv").assign(learning_rate=float("nan"))

@@ -202,3 +202,18 @@ def test_values_are_written_so_that_dvc_reads_the_same(value, written):
     assert runs._value(value) == written
     (read,) = to_hydra_overrides([f"key={written}"])
     assert read.value() == value
+
+
+@pytest.mark.parametrize(
+    ("used", "there", "expected"),
+    [
+        ({"a.b": 1}, {"a.b": 1}, {}),
+        ({"a.b": 1}, {"a.b": 2}, {"a.b": "1"}),
+        ({"a.b": 1}, {"c": 2}, {"+a.b": "1"}),
+        ({"a.b": "youden"}, {"a.b.least": 0.9}, {"a.b": "youden"}),
+        ({"a.b.least": 0.9}, {"a.b": "youden"}, {"a.b": "{least: 0.9}"}),
+        ({"a.b.least": [5]}, {"a.b.other": 3, "a.c": 1}, {"+a.b.least": "[5]"}),
+    ],
+)
+def test_what_differs_is_given_as_dvc_reads_it(used, there, expected):
+    assert runs._overrides(used, there) == expected

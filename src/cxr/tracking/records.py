@@ -203,9 +203,13 @@ def _evaluate(folder: Path, provenance: Mapping[str, Any]) -> Record:
         training = None  # the system was trained again; these metrics are of the previous model
     # The run also has the training's parameters and provenance, hence the prefixes.
     own = dict(provenance["parameters"])
+    evaluate = dict(own.pop("evaluate"))
+    if isinstance(rule := evaluate["threshold"], Mapping):
+        # One parameter for all rules: MLflow's runs can be told apart by it.
+        evaluate["threshold"] = ", ".join(f"{key}: {value}" for key, value in rule.items())
     return build(
         folder, provenance,
-        parameters={"evaluate": own.pop("evaluate") | own},
+        parameters={"evaluate": evaluate | own},
         figures=metrics.of_evaluation(figures),
         images=images,
         note=notes.written(

@@ -248,16 +248,34 @@ def _rebuild(
         return
     target = "@".join(filter(None, (provenance["stage"], provenance["item"])))
     there = metrics.flat(_params_of(repository, git["commit"]))
-    used = _parameters(provenance, beside, every)
-    changed = {key: value for key, value in used.items() if there.get(key) != value}
-    # DVC wants a plus before a key that params.yaml lacks.
-    named = {key if key in there else f"+{key}": value for key, value in changed.items()}
-    options = [shlex.quote(f"{key}={_value(value)}") for key, value in named.items()]
-    override = "".join(f" -S {option}" for option in options)
+    changed = _overrides(_parameters(provenance, beside, every), there)
+    override = "".join(f" -S {shlex.quote(f'{key}={text}')}" for key, text in changed.items())
     yield f"  rebuild         git checkout {git['commit']}"
     yield f"                  dvc {f'exp run{override}' if changed else 'repro'} {target}"
     if git["changed"]:
         yield "                  (the changed files are in no commit)"
+
+
+def _overrides(used: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, str]:
+    """Return what differs from a commit's params.yaml, as `dvc exp run -S` reads it.
+
+    Args:
+        used: settings by dotted key.
+        there: the same of params.yaml.
+    """
+    found = {}
+    for key, value in used.items():
+        if there.get(key) == value:
+            continue
+        parts = key.split(".")
+        above = [a for a in (".".join(parts[:n]) for n in range(1, len(parts))) if a in there]
+        if above:  # {sensitivity: 0.95}, where params.yaml has a plain value
+            found[above[0]] = f"{{{key.removeprefix(f'{above[0]}.')}: {_value(value)}}}"
+        elif key in there or any(other.startswith(f"{key}.") for other in there):
+            found[key] = _value(value)
+        else:  # DVC wants a plus before a key that params.yaml lacks
+            found[f"+{key}"] = _value(value)
+    return found
 
 
 def _value(value: Any) -> str:
