@@ -119,6 +119,7 @@ class Evaluate(Frozen):
     ]
     threshold_from: Literal["validation", "shifted"]
     prevalence: Annotated[float, Field(gt=0, lt=1)] | None
+    false_alarms_per_miss: Annotated[float, Field(gt=0)]
     external: dict[Name, Annotated[str, Field(min_length=1)]]
 
 

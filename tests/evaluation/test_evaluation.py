@@ -24,7 +24,11 @@ SHIFTED = pd.DataFrame(
 
 def at(threshold, threshold_from: str = "validation", prevalence: float | None = None):
     return params.Evaluate(
-        threshold=threshold, threshold_from=threshold_from, prevalence=prevalence, external={}
+        threshold=threshold,
+        threshold_from=threshold_from,
+        prevalence=prevalence,
+        false_alarms_per_miss=1,
+        external={},
     )
 
 
@@ -61,8 +65,9 @@ class TestEvaluate:
 
     def test_the_keys(self, found):
         assert list(found) == [
-            "threshold", "threshold_rule", "threshold_from", "prevalence", "train", "val", "test",
-            "perturbed", "test_at_half", "phases", "calibration", "conformal",
+            "threshold", "threshold_rule", "threshold_from", "prevalence", "false_alarms_per_miss",
+            "train", "val", "test", "perturbed", "test_at_half", "phases", "calibration",
+            "conformal",
         ]  # fmt: skip
         assert list(found["val"]) == SUMMARY
         for part in ("test", "perturbed", "test_at_half"):
@@ -77,7 +82,7 @@ class TestEvaluate:
         rows = predicted.phases[predicted.phases["phase"] == phase]
         labels, probabilities = rows["label"].to_numpy(), rows[COLUMNS[name]].to_numpy()
         patients = INDEX["patient"][TEST].to_numpy()
-        spread = intervals.of_metrics(labels, probabilities, patients, 0, THRESHOLD, None)
+        spread = intervals.of_metrics(labels, probabilities, patients, 0, THRESHOLD, metrics.EVEN)
         expected = intervals.beside(metrics.summarise(labels, probabilities, THRESHOLD), spread)
         known = {key: value for key, value in expected.items() if key in found["test"]}
         assert found["phases"][phase][name] == known

@@ -33,7 +33,9 @@ def test_the_weighted_auc_equals_that_of_scikit_learn(count):
     probabilities = np.round(probabilities, 1)  # ties
     assert 0 < labels.sum() < count
     times = np.random.default_rng(0).integers(1, 4, (5, count))
-    found = metrics.weighted(times * labels, times * (1 - labels), probabilities, 0.5, None)["auc"]
+    found = metrics.weighted(
+        times * labels, times * (1 - labels), probabilities, 0.5, metrics.EVEN
+    )["auc"]
     expected = [sklearn.roc_auc_score(labels, probabilities, sample_weight=row) for row in times]
     np.testing.assert_allclose(found, expected, atol=1e-12)
 

@@ -88,7 +88,7 @@ def test_every_metric_equals_that_of_scikit_learn(seed, threshold):
         "brier": sklearn.brier_score_loss(labels, probabilities),
         "ppv": sklearn.precision_score(labels, predicted),
         "npv": sklearn.precision_score(labels, predicted, pos_label=0),
-        "net_benefit": tp / 200 - fp / 200 * threshold / (1 - threshold),
+        "net_benefit": (tp - fp) / 200,
         "tp": tp,
         "tn": tn,
         "fp": fp,
@@ -100,7 +100,7 @@ def test_every_metric_equals_that_of_scikit_learn(seed, threshold):
 def test_weights_count_as_that_many_images():
     labels, probabilities = noisy(60, 3)
     times = np.random.default_rng(1).integers(0, 4, (5, 60))
-    found = metrics.weighted(times * labels, times * (1 - labels), probabilities, 0.4, None)
+    found = metrics.weighted(times * labels, times * (1 - labels), probabilities, 0.4, metrics.EVEN)
     for row, weights in enumerate(times):
         repeated = np.repeat(labels, weights), np.repeat(probabilities, weights)
         expected = metrics.summarise(*repeated, 0.4)
@@ -112,10 +112,10 @@ def test_predictive_values_and_net_benefit_follow_the_prevalence():
     """Bayes's rule with a sensitivity of 0.8 and a specificity of 0.5, where 1 in 10 is ill."""
     labels = np.repeat([1, 0], [5, 4])
     probabilities = np.array([0.9, 0.9, 0.9, 0.9, 0.1, 0.9, 0.9, 0.1, 0.1])
-    found = metrics.summarise(labels, probabilities, 0.5, prevalence=0.1)
+    found = metrics.summarise(labels, probabilities, 0.5, metrics.Stakes(0.1, 3))
     assert found["ppv"] == pytest.approx(0.08 / (0.08 + 0.45))
     assert found["npv"] == pytest.approx(0.45 / (0.45 + 0.02))
-    assert found["net_benefit"] == pytest.approx(0.08 - 0.45)
+    assert found["net_benefit"] == pytest.approx(0.08 - 0.45 / 3)
     assert found["precision"] == pytest.approx(4 / 6)  # that of the images
 
 

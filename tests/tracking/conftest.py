@@ -92,7 +92,12 @@ class Project:
         folder = Path("evaluations") / system
         test = {"auc": auc, "auc_low": None, "tp": 1, "tn": 2, "fp": 3, "fn": 4}
         figures = {"train": {}, "val": {}, "test": test, "perturbed": {}, "phases": {}}
-        figures |= {"threshold": threshold if isinstance(threshold, float) else 0.5, "test_at_half": {}, "conformal": {}, "shift": {}}
+        figures |= {
+            "threshold": threshold if isinstance(threshold, float) else 0.5,
+            "test_at_half": {},
+            "conformal": {},
+            "shift": {},
+        }
         figures["explanations"] = {}
         figures["calibration"] = {"none": {"slope": None, "ece": 0.1}}
         files.write_json(folder / "metrics.json", figures)

@@ -31,10 +31,11 @@ def curve(labels: np.ndarray, probabilities: np.ndarray, prevalence: float | Non
     share = len(ill) / len(labels) if prevalence is None else prevalence
     sensitivity = 1 - divide(np.searchsorted(ill, THRESHOLDS), len(ill))
     specificity = divide(np.searchsorted(well, THRESHOLDS), len(well))
+    harm = THRESHOLDS / (1 - THRESHOLDS)
     values = [
         THRESHOLDS,
-        net_benefit(sensitivity, specificity, share, THRESHOLDS),
-        net_benefit(1.0, 0.0, share, THRESHOLDS),
+        net_benefit(sensitivity, specificity, share, harm),
+        net_benefit(1.0, 0.0, share, harm),
         np.zeros(len(THRESHOLDS)),
     ]
     return pd.DataFrame(dict(zip(columns, values, strict=True)))

@@ -34,9 +34,10 @@ def evaluate(
         seed: ``seed`` of params.yaml, for the resampling of patients.
 
     Returns:
-        ``threshold``, ``threshold_rule``, ``threshold_from`` and ``prevalence``; the metrics of
-        ``train``, ``val``, ``test`` and ``perturbed`` (the perturbed test set), see
-        :func:`cxr.evaluation.metrics.summarise`; ``test_at_half``, those of the test set at 0.5;
+        ``threshold``, ``threshold_rule``, ``threshold_from``, ``prevalence`` and
+        ``false_alarms_per_miss``; the metrics of ``train``, ``val``, ``test`` and ``perturbed``
+        (the perturbed test set), see :func:`cxr.evaluation.metrics.summarise`; ``test_at_half``,
+        those of the test set at 0.5;
         ``phases``, with ``test`` and ``perturbed`` after each phase; ``calibration``, measured on
         the test set, and ``conformal``. ``test``, ``perturbed`` and ``test_at_half`` also have the
         ends of each metric's interval, ``auc_low`` and ``auc_high``. Undefined figures are None.
@@ -51,12 +52,13 @@ def evaluate(
     val, test = _of(images, "val"), _of(images, "test")
     chosen_on = shift.shifted_validation(shifted) if settings.threshold_from == "shifted" else val
     cut = threshold.choose(*chosen_on, settings.threshold)
+    stakes = metrics.Stakes(settings.prevalence, settings.false_alarms_per_miss)
 
     def with_intervals(rows: pd.DataFrame, column: str, at: float) -> dict[str, Any]:
         labels, probabilities, patients = (
             rows[name].to_numpy() for name in ("label", column, "patient")
         )
-        return intervals.summarise(labels, probabilities, patients, seed, at, settings.prevalence)
+        return intervals.summarise(labels, probabilities, patients, seed, at, stakes)
 
     phases = {
         phase: {
@@ -72,8 +74,9 @@ def evaluate(
         "threshold_rule": settings.model_dump(mode="json")["threshold"],
         "threshold_from": settings.threshold_from,
         "prevalence": settings.prevalence,
-        "train": metrics.summarise(*_of(images, "train"), cut, settings.prevalence),
-        "val": metrics.summarise(*val, cut, settings.prevalence),
+        "false_alarms_per_miss": settings.false_alarms_per_miss,
+        "train": metrics.summarise(*_of(images, "train"), cut, stakes),
+        "val": metrics.summarise(*val, cut, stakes),
         **phases[list(phases)[-1]],
         "test_at_half": with_intervals(tested, "probability", HALF),
         "phases": phases,

@@ -75,7 +75,7 @@ def of_metrics(
     patients: np.ndarray,
     seed: int,
     threshold: float,
-    prevalence: float | None,
+    stakes: metrics.Stakes,
 ) -> dict[str, Interval | None]:
     """Return the interval of each metric of :data:`cxr.evaluation.metrics.FIGURES`.
 
@@ -85,11 +85,11 @@ def of_metrics(
         patients: [n], the patient of each image.
         seed: ``seed`` of params.yaml.
         threshold: the same in all resamples, since it was not chosen on these images.
-        prevalence: see :func:`cxr.evaluation.metrics.weighted`.
+        stakes: for predictive values and net benefit.
     """
 
     def figures(positive: np.ndarray, negative: np.ndarray) -> Mapping[str, np.ndarray]:
-        return metrics.weighted(positive, negative, probabilities, threshold, prevalence)
+        return metrics.weighted(positive, negative, probabilities, threshold, stakes)
 
     found = resampled(labels, patients, seed, figures)
     return {name: interval(found.get(name, np.empty(0))) for name in metrics.FIGURES}
@@ -101,7 +101,7 @@ def summarise(
     patients: np.ndarray,
     seed: int,
     threshold: float,
-    prevalence: float | None,
+    stakes: metrics.Stakes,
 ) -> dict[str, float | int | None]:
     """Return :func:`cxr.evaluation.metrics.summarise` with the ends of each metric's interval.
 
@@ -111,10 +111,10 @@ def summarise(
         patients: [n], the patient of each image.
         seed: ``seed`` of params.yaml.
         threshold: an image at or above it counts as PNEUMONIA.
-        prevalence: see :func:`cxr.evaluation.metrics.weighted`.
+        stakes: for predictive values and net benefit.
     """
-    found = metrics.summarise(labels, probabilities, threshold, prevalence)
-    spread = of_metrics(labels, probabilities, patients, seed, threshold, prevalence)
+    found = metrics.summarise(labels, probabilities, threshold, stakes)
+    spread = of_metrics(labels, probabilities, patients, seed, threshold, stakes)
     counts = {name: value for name, value in found.items() if name not in spread}
     return beside({name: found[name] for name in spread}, spread) | counts
 
@@ -123,7 +123,7 @@ def auc_interval(
     labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, seed: int
 ) -> Interval | None:
     """Return the interval of an AUC; None if no resample has both classes."""
-    return of_metrics(labels, probabilities, patients, seed, 0.5, None)["auc"]
+    return of_metrics(labels, probabilities, patients, seed, 0.5, metrics.EVEN)["auc"]
 
 
 def auc_difference_interval(
@@ -137,7 +137,7 @@ def auc_difference_interval(
 
     def figures(positive: np.ndarray, negative: np.ndarray) -> Mapping[str, np.ndarray]:
         first, second = (
-            metrics.weighted(positive, negative, column, 0.5, None)["auc"]
+            metrics.weighted(positive, negative, column, 0.5, metrics.EVEN)["auc"]
             for column in (one, other)
         )
         return {"difference": first - second}

@@ -9,6 +9,7 @@ neither a proper score nor one of decision analysis (Van Calster and others 2025
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,31 @@ FIGURES = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Stakes:
+    """What a decision is worth where the model would be used.
+
+    Systems with thresholds of their own are compared by one exchange rate: a threshold on
+    probabilities that are not calibrated does not tell what its user holds a miss to be worth.
+
+    Attributes:
+        prevalence: share of PNEUMONIA, 0 to 1; None for that of the images.
+        false_alarms_per_miss: the number of false alarms that are as bad as one miss.
+    """
+
+    prevalence: float | None
+    false_alarms_per_miss: float
+
+
+EVEN = Stakes(None, 1.0)
+
+
 def weighted(
     positive: np.ndarray,
     negative: np.ndarray,
     probabilities: np.ndarray,
     threshold: float,
-    prevalence: float | None,
+    stakes: Stakes,
 ) -> dict[str, np.ndarray]:
     """Return all metrics of weighted images, for each row of weights.
 
@@ -39,8 +59,7 @@ def weighted(
         negative: the same for NORMAL images.
         probabilities: [n], 0 to 1.
         threshold: an image at or above it counts as PNEUMONIA.
-        prevalence: share of PNEUMONIA, 0 to 1, for ppv, npv and net_benefit; None for that of the
-            weighted images.
+        stakes: for ppv, npv and net_benefit.
 
     Returns:
         float64 [rows] for each name of :data:`FIGURES`: area under the ROC curve; average
@@ -53,7 +72,9 @@ def weighted(
     tp, fp = positive @ predicted, negative @ predicted
     all_positive, all_negative = positive.sum(axis=1), negative.sum(axis=1)
     found = rates(tp, all_negative - fp, fp, all_positive - tp)
-    share = divide(all_positive, all_positive + all_negative) if prevalence is None else prevalence
+    share = stakes.prevalence
+    if share is None:
+        share = divide(all_positive, all_positive + all_negative)
     sensitivity, specificity = found["recall"], found["specificity"]
     ill, well = sensitivity * share, specificity * (1 - share)  # rightly called ill and well
     errors = positive @ (1 - probabilities) ** 2 + negative @ probabilities**2
@@ -64,7 +85,9 @@ def weighted(
         "ppv": divide(ill, ill + (1 - specificity) * (1 - share)),
         "npv": divide(well, well + (1 - sensitivity) * share),
         "brier": divide(errors, all_positive + all_negative),
-        "net_benefit": net_benefit(sensitivity, specificity, share, threshold),
+        "net_benefit": net_benefit(
+            sensitivity, specificity, share, 1 / stakes.false_alarms_per_miss
+        ),
     }
 
 
@@ -89,15 +112,19 @@ def rates(tp: Any, tn: Any, fp: Any, fn: Any) -> dict[str, Any]:
     }
 
 
-def net_benefit(sensitivity: Any, specificity: Any, prevalence: Any, threshold: Any) -> Any:
-    """Return the net benefit of acting at or above a threshold (Vickers and Elkin 2006).
+def net_benefit(sensitivity: Any, specificity: Any, prevalence: Any, harm: Any) -> Any:
+    """Return the net benefit of acting on a model (Vickers and Elkin 2006).
 
-    It is the share of patients rightly called ill, minus the share wrongly called ill times
-    threshold / (1 - threshold), the number of needless treatments that one missed patient is worth
-    to who chooses that threshold. 0 is the benefit of calling nobody ill; the highest possible is
-    the prevalence.
+    It is the share of patients rightly called ill, minus the share wrongly called ill times the
+    harm of a false alarm. 0 is the benefit of calling nobody ill; the highest possible is the
+    prevalence.
+
+    Args:
+        sensitivity: 0 to 1, a number or an array, as the others.
+        specificity: 0 to 1.
+        prevalence: share of PNEUMONIA, 0 to 1.
+        harm: of a false alarm, as a fraction of that of a miss.
     """
-    harm = threshold / (1 - threshold)
     return sensitivity * prevalence - (1 - specificity) * (1 - prevalence) * harm
 
 
@@ -147,7 +174,7 @@ def auc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
 
 
 def summarise(
-    labels: np.ndarray, probabilities: np.ndarray, threshold: float, prevalence: float | None = None
+    labels: np.ndarray, probabilities: np.ndarray, threshold: float, stakes: Stakes = EVEN
 ) -> dict[str, float | int | None]:
     """Return all metrics of a set of images, and the four counts.
 
@@ -155,10 +182,10 @@ def summarise(
         labels: [n], 0 or 1; at least one.
         probabilities: [n], 0 to 1.
         threshold: an image at or above it counts as PNEUMONIA.
-        prevalence: for ppv, npv and net_benefit, see :func:`weighted`.
+        stakes: for ppv, npv and net_benefit.
     """
     positive, negative = (labels == 1)[np.newaxis].astype(float), (labels == 0)[np.newaxis]
-    found = weighted(positive, negative.astype(float), probabilities, threshold, prevalence)
+    found = weighted(positive, negative.astype(float), probabilities, threshold, stakes)
     counts = confusion(labels, probabilities, threshold)
     return known({name: found[name].item() for name in FIGURES}) | counts
 

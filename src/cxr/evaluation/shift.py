@@ -120,7 +120,7 @@ def _external(
         given = found["label"].to_numpy(int), found["probability"].to_numpy(float)
         patients = found["patient"].to_numpy()
         result[str(name)] = {
-            **intervals.summarise(*given, patients, seed, threshold, None),
+            **intervals.summarise(*given, patients, seed, threshold, metrics.EVEN),
             "ece": calibration.expected_error(*given) if len(found) else None,
             "n": len(found),
             "known": int(left_out.sum()),

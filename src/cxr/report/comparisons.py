@@ -48,7 +48,7 @@ def table(results: Sequence[Result], shared: Context) -> pd.DataFrame:
         values = {}
         for name, rows in found.items():
             given = positive, negative, rows["probability"].to_numpy()
-            of_one = metrics.weighted(*given, thresholds[name], shared.prevalence)
+            of_one = metrics.weighted(*given, thresholds[name], shared.stakes)
             values[f"{name} auc"] = of_one["auc"]
             values[f"{name} net_benefit"] = of_one["net_benefit"]
             values[f"{name} sensitivity"] = metrics.sensitivity_at(*given, SPECIFICITY)

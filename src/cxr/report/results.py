@@ -12,6 +12,7 @@ from ruamel.yaml.error import YAMLError
 
 from cxr import files, params, sweep
 from cxr.errors import InputError
+from cxr.evaluation import metrics
 from cxr.report import style
 
 CHANCE = 0.5  # the AUC of a model that has learned nothing
@@ -118,7 +119,7 @@ class Context:
     Attributes:
         protocol: ``split.protocol`` of params.yaml.
         threshold: ``evaluate.threshold`` of params.yaml: a number or a rule.
-        prevalence: ``evaluate.prevalence`` of params.yaml.
+        stakes: ``evaluate.prevalence`` and ``evaluate.false_alarms_per_miss`` of params.yaml.
         seed: ``seed`` of params.yaml.
         perturbation: ``perturbation`` of params.yaml.
         manifest: one row per image, see :mod:`cxr.data.manifest`.
@@ -135,7 +136,7 @@ class Context:
 
     protocol: str
     threshold: float | str | params.Sensitivity
-    prevalence: float | None
+    stakes: metrics.Stakes
     seed: int
     perturbation: Mapping[str, Any]
     manifest: pd.DataFrame
@@ -219,7 +220,9 @@ def context(
     return Context(
         protocol=settings.split.protocol,
         threshold=settings.evaluate.threshold,
-        prevalence=settings.evaluate.prevalence,
+        stakes=metrics.Stakes(
+            settings.evaluate.prevalence, settings.evaluate.false_alarms_per_miss
+        ),
         seed=settings.seed,
         perturbation=settings.perturbation.model_dump(mode="json"),
         manifest=files.read_csv(manifest),
