@@ -150,6 +150,18 @@ def test_another_system_starts_at_its_own_threshold(page: Page) -> None:
     )
 
 
+def test_the_pointer_shows_the_numbers_of_the_nearest_point(page: Page) -> None:
+    box = page.locator('[data-chart="roc"] svg').bounding_box()
+    assert box is not None
+    page.locator('[data-chart="roc"] svg').scroll_into_view_if_needed()
+    page.locator('[data-chart="roc"] svg').hover(
+        position={"x": 0.5 * box["width"], "y": 0.4 * box["height"]}
+    )
+    tooltip = page.locator("#vg-tooltip-element")
+    tooltip.wait_for()
+    assert re.search(r"system\s+(probe|vgg16_\w+)\s+threshold\s+[01]\.\d{3}", tooltip.inner_text())
+
+
 def test_another_measure_of_robustness(page: Page) -> None:
     chart = page.locator('[data-chart="shift-0"]')
     before = chart.inner_html()

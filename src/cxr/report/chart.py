@@ -146,9 +146,17 @@ def nearest(name: str, chart: alt.Chart, tooltip: Sequence[alt.Tooltip]) -> alt.
     hover = alt.selection_point(
         name=name, on="pointermove", clear="pointerout", nearest=True, empty=False
     )
+    # Written out, because Vega-Lite 6.4 looks for numbers in the nearest point, but for texts in
+    # the cell around it, whose `datum` the point is.
+    lines = []
+    for line in (found.to_dict() for found in tooltip):
+        value = f"(datum.datum || datum)[{line['field']!r}]"
+        value = f"format({value}, {line['format']!r})" if "format" in line else value
+        lines.append(f"{line.get('title', line['field'])!r}: {value}")
+    told = alt.value(alt.expr(f"{{{', '.join(lines)}}}"))
     points = chart.mark_circle(size=70, aria=False)
     return points.encode(
-        opacity=alt.condition(hover, alt.value(1), alt.value(0)), tooltip=list(tooltip)
+        opacity=alt.condition(hover, alt.value(1), alt.value(0)), tooltip=told
     ).add_params(hover)
 
 
