@@ -63,7 +63,9 @@ def shortcuts(shared: Context) -> Drawing | None:
             "split:N", scale=alt.Scale(domain=["test", "val"], range=["var(--system-1)", MUTED])
         ),
     )
-    x = alt.X("auc:Q", title="AUC, 95 % interval over patients", scale=SCALE)
+    x = alt.X(
+        "auc:Q", title="AUC, 95 % interval over patients", scale=SCALE, axis=alt.Axis(tickCount=8)
+    )
     tips = [alt.Tooltip("feature:N"), alt.Tooltip("split:N"), chart.number("auc", "AUC")]
     rule = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 3], color=MUTED, aria=False)
     whole = alt.layer(

@@ -82,7 +82,7 @@ def _every(results: Sequence[Result], yardstick: Yardstick | None) -> Iterator[C
         yield column("Threshold", "probability at or above which PNEUMONIA is called", _threshold)
     for key, (label, title) in METRICS.items():
         yield column(label, title, lambda r, key=key: _at_threshold(r, key))
-    yield column("Training", "time, and epochs", _training)
+    yield column("Training", "time; number of epochs x median time of one", _training)
 
 
 def figure(found: Mapping[str, Any], key: str) -> Cell:
@@ -117,7 +117,7 @@ def _threshold(result: Result) -> Cell:
 
 def _training(result: Result) -> Cell:
     epochs = result.record["epochs"]
-    seconds = f"{epochs:,} of {result.seconds_per_epoch:,.1f} s"
+    seconds = f"{epochs:,} x {result.seconds_per_epoch:,.1f} s"
     notes = [] if result.is_probe else [seconds]
     return Cell(wording.duration(result), notes, result.training["seconds"])
 

@@ -11,7 +11,7 @@ from cxr.report.chart import MUTED, Drawing, Table
 from cxr.report.differences import Yardstick
 from cxr.report.results import CHANCE, Result
 
-ROW = 34  # pixels of a system
+ROW = 42  # pixels of a system
 SETS = ["test set", "perturbed"]
 
 
@@ -30,7 +30,9 @@ def drawing(results: Sequence[Result], yardstick: Yardstick | None) -> Drawing:
         color=chart.system_colours(results, legend=None),
     )
     scale = alt.Scale(domain=span, nice=False)
-    x = alt.X("auc:Q", title="AUC, 95 % interval over patients", scale=scale)
+    x = alt.X(
+        "auc:Q", title="AUC, 95 % interval over patients", scale=scale, axis=alt.Axis(tickCount=8)
+    )
     tips = [alt.Tooltip("system:N"), alt.Tooltip("set:N"), chart.number("auc", "AUC"),
             chart.number("low", "95 % from"), chart.number("high", "to")]  # fmt: skip
     layers = [
