@@ -162,3 +162,16 @@ def test_frozen_features(views: int, words: str) -> None:
     start = "frozen layers up to block4_pool computed in bfloat16"
     assert wording.frozen(features) == start + words
     assert wording.frozen(None) == "all layers computed in each step"
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (0.5, "0.5"),
+        ("youden", "youden"),
+        ({"sensitivity": 0.95}, "sensitivity 0.95"),
+        ({"on": "shifted", "rule": "youden"}, "on shifted, rule youden"),
+    ],
+)
+def test_a_threshold_is_a_number_or_a_rule(rule: object, expected: str) -> None:
+    assert wording.threshold(rule) == expected

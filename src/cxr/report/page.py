@@ -168,13 +168,10 @@ def _contents(values: dict[str, Any]) -> dict[str, str]:
 
 def _thresholds(results: Sequence[Result]) -> str:
     """Return the threshold in words: a number, or the rule by which each system has its own."""
-    values = {result.metrics["threshold"] for result in results}
-    rule = results[0].metrics.get("threshold_rule")
-    if isinstance(rule, dict):
-        rule = ", ".join(f"{wording.words(key)} {value}" for key, value in rule.items())
-    if rule is None or isinstance(rule, int | float):
-        return ", ".join(f"{value:g}" for value in sorted(values))
-    return f"chosen on validation ({rule})"
+    rule = results[0].metrics.get("threshold_rule", results[0].metrics["threshold"])
+    if isinstance(rule, int | float):
+        return wording.threshold(rule)
+    return f"chosen on validation ({wording.threshold(rule)})"
 
 
 def _commit(results: Iterable[Result]) -> str | None:

@@ -131,6 +131,17 @@ def frozen(features: Mapping[str, Any] | None) -> str:
             return f"{up_to} once for each of {views} views"
 
 
+def threshold(rule: Any) -> str:
+    """Describe ``evaluate.threshold`` of params.yaml: a number, or a rule that chooses one."""
+    match rule:
+        case int() | float():
+            return f"{rule:g}"
+        case dict():
+            return ", ".join(f"{words(key)} {threshold(value)}" for key, value in rule.items())
+        case name:
+            return words(str(name))
+
+
 def words(key: str) -> str:
     """Return a name of params.yaml as words."""
     return key.replace("_", " ")
