@@ -107,6 +107,15 @@ class TestThreshold:
         found = check(results, replace(shared, threshold=rule))["Threshold"]
         assert found.good is False
 
+    def test_one_from_validation_under_shift_is_neither_proven_nor_marked(
+        self, results: list[Result], shared: Context
+    ) -> None:
+        shifted = {"threshold": 0.123, "threshold_from": "shifted"}
+        changed = [replace(r, metrics={**r.metrics, **shifted}) for r in results]
+        found = check(changed, shared)["Threshold"]
+        assert (found.value, found.good) == ("0.123", None)
+        assert found.note.endswith("chosen on validation under shift: youden")
+
 
 class TestShortcut:
     def test_a_property_that_reveals_the_class_is_marked(

@@ -173,6 +173,9 @@ def _threshold_check(results: Sequence[Result], shared: Context) -> Check:
         )
         return Check("Threshold", value, note, None if set(locked) == {rule} else False)
     how = rule if isinstance(rule, str) else f"a sensitivity of {rule.sensitivity:g}"
+    if any(result.metrics.get("threshold_from") == "shifted" for result in results):
+        note = f"each system's own, chosen on validation under shift: {how}"
+        return Check("Threshold", value, note)  # no file here has those predictions
     if [_chosen(result, rule) for result in results] == locked:
         return Check("Threshold", value, f"each system's own, chosen on validation: {how}", True)
     note = f"not what evaluate.threshold ({how}) gives on validation: run `dvc repro`"

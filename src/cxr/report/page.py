@@ -15,6 +15,7 @@ from cxr.report import (
     card,
     chart,
     comparisons,
+    confidence,
     curves,
     epochs,
     figures,
@@ -129,6 +130,7 @@ def _values(
         "origins": origins(results, shared),
         "conditions": robustness.conditions(results),
         "subtypes": subtypes.by_subtype(shared.subtypes),
+        "confidence": confidence.confidence(results),
         "suspects": audits.suspects(shared),
         "charts": charts,
         "epochs": trained,
@@ -171,7 +173,10 @@ def _thresholds(results: Sequence[Result]) -> str:
     rule = results[0].metrics.get("threshold_rule", results[0].metrics["threshold"])
     if isinstance(rule, int | float):
         return wording.threshold(rule)
-    return f"chosen on validation ({wording.threshold(rule)})"
+    where = "validation"
+    if results[0].metrics.get("threshold_from") == "shifted":
+        where += " under shift"
+    return f"chosen on {where} ({wording.threshold(rule)})"
 
 
 def _commit(results: Iterable[Result]) -> str | None:
