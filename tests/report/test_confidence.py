@@ -12,7 +12,7 @@ def test_a_measure_stands_above_what_calibration_makes_of_it(evident: Project) -
     found = confidence([result])
     slope = found["Calibration slope"]["probe"]
     assert (slope.text, slope.order) == ("0.625", 0.625)
-    assert slope.notes == ["temperature scaling: 1.000", "Platt scaling: 1.000"]
+    assert slope.notes == ["temperature: 1.000", "Platt: 1.000"]
     assert found["Conformal coverage"]["probe"].notes == ["0.900 to 0.970"]
     assert found["Cannot tell"]["probe"].text == "0.125"
 

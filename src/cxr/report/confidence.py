@@ -13,7 +13,7 @@ MEASURES = {
     "slope": "Calibration slope",
     "intercept": "Calibration intercept",
     "log_loss": "Log loss",
-    "ece": "Expected calibration error",
+    "ece": "Calibration error (ECE)",
 }
 # Of `conformal`.
 SETS = {
@@ -41,7 +41,7 @@ def _cells(
 def _calibration(known: Mapping[str, Mapping[str, Any]], key: str) -> Cell:
     """Return a measure as predicted, and below it after each method of calibration."""
     notes = [
-        f"{METHODS.get(name, name)}: {wording.number(measured[key])}"
+        f"{METHODS.get(name, name).removesuffix(' scaling')}: {wording.number(measured[key])}"
         for name, measured in known.items()
         if name != "none"
     ]
