@@ -146,6 +146,9 @@ def _values(
         "metrics": METRICS,
         "splits": (*SPLITS, "perturbed"),
         "commit": _commit(results),
+        "experiments": list(
+            dict.fromkeys(filter(None, (r.provenance["dvc"]["experiment"] for r in results)))
+        ),
         "data": Markup(chart.page_data(every)),
     }
     return values | {"contents": _contents(values)}

@@ -12,6 +12,7 @@ _FILTERS: Mapping[str, Any] = {
     "number": wording.number, "range": wording.interval, "signed": wording.signed,
     "count": wording.count, "published": wording.published, "rule": wording.rule,
     "how": wording.how, "frozen": wording.frozen, "duration": wording.duration,
+    "listed": wording.listed,
 }  # fmt: skip
 
 
