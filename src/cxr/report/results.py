@@ -1,7 +1,7 @@
 """Read the files behind the report: those of each system, and those that all systems share."""
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,7 @@ class Context:
     """The settings and files that all systems of a run share.
 
     Attributes:
+        systems: the names of all systems of params.yaml, also of those without an evaluation.
         protocol: ``split.protocol`` of params.yaml.
         threshold: ``evaluate.threshold`` of params.yaml: a number or a rule.
         stakes: ``evaluate.prevalence`` and ``evaluate.false_alarms_per_miss`` of params.yaml.
@@ -134,6 +135,7 @@ class Context:
         seeds: from :func:`cxr.sweep.summary`; no rows if no system has two seeds.
     """
 
+    systems: Sequence[str]
     protocol: str
     threshold: float | str | params.Sensitivity
     stakes: metrics.Stakes
@@ -218,6 +220,7 @@ def context(
     """
     origin = files.read_json(source)
     return Context(
+        systems=list(settings.systems),
         protocol=settings.split.protocol,
         threshold=settings.evaluate.threshold,
         stakes=metrics.Stakes(
