@@ -18,11 +18,11 @@ def contrast(one: str, other: str) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
-def test_the_ninth_system_has_the_first_colour_again() -> None:
+def test_the_tenth_system_has_the_first_colour_again() -> None:
     names = [f"system_{n}" for n in range(10)]
     found = style.colours(names)
     assert list(found) == names
-    assert found["system_8"] == found["system_0"] != found["system_1"]
+    assert found["system_9"] == found["system_0"] != found["system_8"]
 
 
 def test_a_system_has_the_same_colour_when_others_follow() -> None:

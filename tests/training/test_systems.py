@@ -37,6 +37,10 @@ MAY_CHANGE = {
     "cnn": {"clean": EVERY, "perturbed": "head_dense_1|head_dense_2|head_output"},
     "mobilenet_v2": {"features": HEAD, "finetune": f"{MOBILENET_FROM_100}|{HEAD}"},
     "mobilenet_v2_scratch": {"train": EVERY},
+    "mobilenet_v2_views": {
+        "head": "head_output",
+        "finetune": "block_1[2-6]_(expand|depthwise|project)|Conv_1|head_output",
+    },
 }
 
 

@@ -21,7 +21,17 @@ MUTED = "#5c6773"
 LINE = "#d3d9e0"
 # One per system, in order, with a contrast on white of at least 4.5 : 1. Figures and tables always
 # show the name with the colour, because some readers are colour-blind.
-COLOURS = ("#1f5fa8", "#b8500c", "#2e7a4c", "#7b4aa3", "#a8324a", "#0f7580", "#76650f", "#565f6b")
+COLOURS = (
+    "#1f5fa8",
+    "#b8500c",
+    "#2e7a4c",
+    "#7b4aa3",
+    "#a8324a",
+    "#0f7580",
+    "#76650f",
+    "#565f6b",
+    "#8b5a3c",
+)
 # The same colours in dark mode; the page defines both as CSS variables.
 DARK = {
     PAPER: "#14181e",
@@ -36,6 +46,7 @@ DARK = {
     "#0f7580": "#66c3cc",
     "#76650f": "#d3bf62",
     "#565f6b": "#b4bec9",
+    "#8b5a3c": "#d2a98c",
 }
 _ROLES = {PAPER: "paper", INK: "ink", MUTED: "muted", LINE: "line"}
 VARIABLES = _ROLES | {colour: f"system-{place}" for place, colour in enumerate(COLOURS)}
