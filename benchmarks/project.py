@@ -17,8 +17,8 @@ from benchmarks import measure
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = (
-    "src", "stages", "sources", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml",
-    "params.yaml",
+    "src", "stages", "sources", "externals/.gitkeep", ".dvc/config", ".dvcignore", ".gitignore",
+    "dvc.yaml", "params.yaml",
 )  # fmt: skip
 
 

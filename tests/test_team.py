@@ -182,12 +182,12 @@ def work_together(ann: Person, ben: Person, tracking: str) -> None:
     trained = runs(tracking)
     stages = sorted(run.data.tags["stage"] for run in trained.values())
     # The evaluation is in the training's run, and random weights have none.
-    assert stages == ["audit", "compare", "download", "preprocess", "split", "train"]
+    assert stages == ["audit", "compare", "download", "preprocess", "shift", "split", "train"]
     assert {run.info.status for run in trained.values()} == {"FINISHED"}
 
     said = ben.does("Ben gets everything, and runs nothing")
     assert ran(said) == set()
-    assert re.search(r"^0 of 7 ", said, re.M), said
+    assert re.search(r"^0 of 8 ", said, re.M), said
     assert (ben.clone / "dvc.lock").read_bytes() == (ann.clone / "dvc.lock").read_bytes()
     same = {key: run.to_dictionary() for key, run in runs(tracking).items()}
     assert same == {key: run.to_dictionary() for key, run in trained.items()}
@@ -198,7 +198,7 @@ def work_together(ann: Person, ben: Person, tracking: str) -> None:
     both = runs(tracking)
     assert both.keys() > trained.keys()
     tried = {both[key].data.tags["stage"]: both[key] for key in both.keys() - trained.keys()}
-    assert set(tried) == {"train", "compare"}
+    assert set(tried) == {"train", "shift", "compare"}
     assert {run.data.tags["dvc.experiment"] for run in tried.values()} == {"three"}
     assert tried["train"].data.params["freeze_blocks"] == "3"
     assert "test/auc" in tried["train"].data.metrics

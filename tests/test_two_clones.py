@@ -12,6 +12,7 @@ from tests.clone import EVERY_STAGE, Clone, trained
 DIFFER = {
     "provenance.json": "when, where, for how long, and by which commit a stage ran",
     "index.html": "the report shows how long the trainings took",
+    "model_card.json": "it names the commit of each model",
 }
 
 
