@@ -211,9 +211,13 @@ class TestSections:
         assert page.count(f"commit {COMMIT[:12]}") == 3
         assert f"git checkout {COMMIT[:12]}" in page
 
+    def test_without_an_audit_nothing_is_said_of_what_is_not_anatomy(self, page: str) -> None:
+        assert "no anatomy" not in page
+
     def test_what_not_every_run_has(self, everything: str) -> None:
         assert "Platt scaling" in data_of(everything)
         assert "9 to 14 of 26 test images" in section(everything, "against")
+        assert "no anatomy" in section(everything, "systems")
         words = section(everything, "conditions")
         assert "Lungs masked" in words
         assert "clinic" in words

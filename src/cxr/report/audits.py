@@ -47,6 +47,15 @@ def checks(audit: Mapping[str, Any]) -> Iterator[Check]:
     yield _alarm(audit["shortcuts"])
 
 
+def no_anatomy(audit: Mapping[str, Any] | None) -> Mapping[str, float] | None:
+    """Return the test AUC of the baseline that sees all but anatomy, and its interval.
+
+    None without an audit, or where an archive cannot show it.
+    """
+    found: Mapping[str, float] | None = audit and audit["shortcuts"]["sets"]["all"]["test"]
+    return found
+
+
 def shortcuts(shared: Context) -> Drawing | None:
     """Draw the AUC that each group of properties reaches alone; None without an audit."""
     if shared.audit is None:

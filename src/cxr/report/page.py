@@ -145,6 +145,7 @@ def _values(
         "settings": {result.name: wording.settings(result) for result in results},
         "metrics": METRICS,
         "splits": (*SPLITS, "perturbed"),
+        "no_anatomy": audits.no_anatomy(shared.audit),
         "missing": [name for name in shared.systems if name not in names],
         "commit": _commit(results),
         "experiments": list(
