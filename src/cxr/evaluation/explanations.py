@@ -115,7 +115,8 @@ def randomised(
 
     The sanity check of Adebayo and others, "Sanity Checks for Saliency Maps", NeurIPS 2018: maps
     that stay alike (a correlation near 1) show the image's or the architecture's shape, not what
-    was learned. It should be near 0.
+    was learned. It should be near 0. Absolute values are averaged, because the sign of a random
+    head is random: 0.9 and -0.9 are equally alike, and would cancel out.
 
     Args:
         model: the explained one. It has random weights afterwards.
@@ -128,8 +129,8 @@ def randomised(
 
     Returns:
         ``randomised_images``, and ``randomised_correlation``: the mean over images and
-        :data:`DRAWS` draws of Spearman's rank correlation, -1 to 1. A pair with a constant map has
-        none; None if no pair has one.
+        :data:`DRAWS` draws of the absolute value of Spearman's rank correlation, 0 to 1. A pair
+        with a constant map has none; None if no pair has one.
     """
     architecture, found = model.to_json(), []
     for draw in range(DRAWS):
@@ -138,7 +139,7 @@ def randomised(
         model.set_weights(keras.models.model_from_json(architecture).get_weights())
         for one, other in zip(maps, explainer.maps(images, rows), strict=True):
             if np.ptp(one) > 0 and np.ptp(other) > 0:
-                found.append(stats.spearmanr(one.ravel(), other.ravel()).statistic)
+                found.append(abs(stats.spearmanr(one.ravel(), other.ravel()).statistic))
     return {
         "randomised_images": len(rows),
         "randomised_correlation": float(np.mean(found)) if found else None,

@@ -10,7 +10,7 @@ _FACTS = {
     "centre_share": "Share of the maps' mass inside the centre",
     "centre_share_predicted": "The same, of images called PNEUMONIA",
     "centre_share_even": "The same, of an even map",
-    "randomised_correlation": "Correlation with the maps of randomised weights",
+    "randomised_correlation": "Absolute correlation with the maps of randomised weights",
 }
 _CELLS = {"TP": "right about PNEUMONIA", "TN": "right about NORMAL",
           "FP": "wrongly called PNEUMONIA", "FN": "wrongly called NORMAL"}  # fmt: skip
