@@ -1,7 +1,9 @@
-"""Conformal sets: their quantiles by the textbook's formula, and their coverage in simulation."""
+"""Conformal sets: by the textbook's formula, against MAPIE, and their coverage in simulation."""
 
 import numpy as np
 import pytest
+from mapie.classification import SplitConformalClassifier
+from sklearn.linear_model import LogisticRegression
 
 from cxr.evaluation import conformal
 
@@ -32,6 +34,29 @@ class TestQuantiles:
 
     def test_no_images_rule_nothing_out(self):
         assert conformal.quantiles(np.array([], int), np.array([])).tolist() == [0, 0]
+
+
+def by_mapie(
+    labels: np.ndarray, probabilities: np.ndarray, other: np.ndarray, label: int
+) -> np.ndarray:
+    """Return whether MAPIE's sets, calibrated on one class alone, hold this class."""
+    odds, others = (np.log(p / (1 - p))[:, np.newaxis] for p in (probabilities, other))
+    model = LogisticRegression().fit(odds, labels)
+    model.coef_, model.intercept_ = np.array([[1.0]]), np.array([0.0])  # gives p back
+    split = SplitConformalClassifier(model, confidence_level=1 - conformal.ALPHA, prefit=True)
+    split.conformalize(odds[labels == label], labels[labels == label])
+    return split.predict_set(others)[1][:, label, 0]
+
+
+@pytest.mark.filterwarnings("ignore:.*your conformalization dataset has less labels")
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("label", [0, 1])
+def test_sets_equal_those_of_mapie_for_each_class(seed, label):
+    val, (_, other) = simulated(300, seed), simulated(200, seed + 10)
+    found = conformal.sets(other, conformal.quantiles(*val))[:, label]
+    expected = by_mapie(*val, other, label)
+    assert found.tolist() == expected.tolist()
+    assert 0 < expected.sum() < 200
 
 
 def test_a_set_has_the_classes_whose_probability_is_high_enough():
