@@ -64,14 +64,14 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         table: with the columns of :data:`COLUMNS`.
 
     Returns:
-        One row per system with at least two seeds, in the order of the table: system, seeds (their
-        number), mean, lowest, highest; range (highest - lowest), what split, initial weights and
-        batch order change; interval (the mean width of the 95 % intervals over patients of one
-        split); and larger, which of the two is: ``seeds``, ``patients``, or ``unknown`` without
-        intervals.
+        One row per system, settings and archive with at least two seeds, in the order of the table:
+        system, seeds (their number), mean, lowest, highest; range (highest - lowest), what split,
+        initial weights and batch order change; interval (the mean width of the 95 % intervals over
+        patients of one split); and larger, which of the two is: ``seeds``, ``patients``, or
+        ``unknown`` without intervals.
     """
     rows = []
-    for system, found in table.groupby("system", sort=False):
+    for (system, _), found in table.groupby(["system", "settings"], sort=False, dropna=False):
         known = found.dropna(subset=["auc"]).drop_duplicates("seed")
         if len(known) < 2:
             continue

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from cxr import params
@@ -14,7 +12,6 @@ from tests.report.fabricate import COMMIT, DEVICE, Project, with_leak, with_unkn
 
 PATIENTS = "Patients in the test set and in the rest"
 PIXELS = "Images with equal pixels in the test set and in the rest"
-FILE = "Class from the file alone"
 
 
 def check(results: list[Result], shared: Context) -> dict[str, checks.Check]:
@@ -40,7 +37,6 @@ class TestSplit:
     def test_a_grouped_split(self, results: list[Result], shared: Context) -> None:
         found = check(results, shared)
         assert (found["Split"].value, found["Split"].good) == ("grouped", None)
-        assert found["Under an image-level split"].value == "11 of 80 test images"
         assert found["Test set"].value == "80 images of 40 patients"
         assert found["Rejected files"].value == "3"
         assert found["Seed"].value == "0"
@@ -79,7 +75,6 @@ class TestSplit:
             "the columns id and patient"
         )
         assert found["Test set"].value == "80 images of at most 40 patients"
-        assert "not counted" in found["Under an image-level split"].note
 
 
 class TestThreshold:
@@ -115,59 +110,6 @@ class TestThreshold:
         found = check(changed, shared)["Threshold"]
         assert (found.value, found.good) == ("0.123", None)
         assert found.note.endswith("chosen on validation under shift: youden")
-
-
-class TestShortcut:
-    def test_a_property_that_reveals_the_class_is_marked(
-        self, results: list[Result], shared: Context
-    ) -> None:
-        sick = shared.manifest["label"] == 1
-        revealing = shared.manifest.assign(height=np.where(sick, 800, 1300), width=1000)
-        revealing["bytes"] = (
-            revealing["width"] * revealing["height"]
-        )  # one byte per pixel: no information
-        assert checks.shortcut(revealing) == (
-            "height",
-            1.0,
-        )  # lower images are PNEUMONIA: the sign is found
-        found = check(results, replace(shared, manifest=revealing))[FILE]
-        assert (found.value, found.good) == ("AUC 1.000", False)
-
-    def test_a_low_value_gets_no_tick(self, results: list[Result], shared: Context) -> None:
-        found = check(results, shared)[FILE]
-        assert found.value.startswith("AUC 0.")
-        assert found.good is None
-        assert found.note.endswith("A low value does not rule out other shortcuts")
-
-    def test_images_of_one_size_are_not_assessable(
-        self, results: list[Result], shared: Context
-    ) -> None:
-        """Bytes per pixel name the class here, and are not reported all the same."""
-        manifest = shared.manifest.assign(width=64, height=48)
-        manifest["bytes"] = np.where(manifest["label"] == 1, 900, 500)
-        assert checks.shortcut(manifest) is None
-        found = check(results, replace(shared, manifest=manifest))[FILE]
-        assert (found.value, found.good) == ("not assessable", None)
-        assert found.note.startswith("all images of this archive have the same size, 64 x 48, so")
-
-    def test_one_image_of_another_size_makes_it_assessable(self, shared: Context) -> None:
-        manifest = shared.manifest.assign(width=64, height=48)
-        manifest.loc[manifest.index[0], "width"] = 65
-        assert checks.shortcut(manifest) is not None
-
-    def test_a_test_set_of_one_class_has_no_auc(self, shared: Context) -> None:
-        manifest = shared.manifest
-        sick = manifest[(manifest["split"] != "test") | (manifest["label"] == 1)]
-        found = checks.shortcut(sick)
-        assert found is not None
-        assert found[1] is None
-
-    def test_a_training_set_of_one_class_is_at_chance(self, shared: Context) -> None:
-        manifest = shared.manifest
-        sick = manifest[(manifest["split"] != "train") | (manifest["label"] == 1)]
-        found = checks.shortcut(pd.DataFrame(sick))
-        assert found is not None
-        assert found[0] == "width"  # all are at chance, and it is the first
 
 
 class TestOrigin:

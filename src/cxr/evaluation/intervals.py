@@ -123,7 +123,11 @@ def auc_interval(
     labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, seed: int
 ) -> Interval | None:
     """Return the interval of an AUC; None if no resample has both classes."""
-    return of_metrics(labels, probabilities, patients, seed, 0.5, metrics.EVEN)["auc"]
+
+    def figures(positive: np.ndarray, negative: np.ndarray) -> Mapping[str, np.ndarray]:
+        return {"auc": metrics.weighted_auc(positive, negative, probabilities)}
+
+    return interval(resampled(labels, patients, seed, figures).get("auc", np.empty(0)))
 
 
 def auc_difference_interval(
@@ -136,10 +140,7 @@ def auc_difference_interval(
     """
 
     def figures(positive: np.ndarray, negative: np.ndarray) -> Mapping[str, np.ndarray]:
-        first, second = (
-            metrics.weighted(positive, negative, column, 0.5, metrics.EVEN)["auc"]
-            for column in (one, other)
-        )
+        first, second = (metrics.weighted_auc(positive, negative, c) for c in (one, other))
         return {"difference": first - second}
 
     return interval(resampled(labels, patients, seed, figures).get("difference", np.empty(0)))

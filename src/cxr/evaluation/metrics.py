@@ -67,7 +67,7 @@ def weighted(
         prevalence; Brier score, the mean squared error, 0 (best) to 1; and net benefit, see
         :func:`net_benefit`. NaN where undefined.
     """
-    tied = [_by_value(n, probabilities) for n in (positive, negative)]
+    tied = _tied(positive, negative, probabilities)
     predicted = (probabilities >= threshold).astype(float)
     tp, fp = positive @ predicted, negative @ predicted
     all_positive, all_negative = positive.sum(axis=1), negative.sum(axis=1)
@@ -79,7 +79,7 @@ def weighted(
     ill, well = sensitivity * share, specificity * (1 - share)  # rightly called ill and well
     errors = positive @ (1 - probabilities) ** 2 + negative @ probabilities**2
     return {
-        "auc": _auc(*tied),
+        "auc": _mann_whitney(*tied),
         "average_precision": _average_precision(*tied),
         **found,
         "ppv": divide(ill, ill + (1 - specificity) * (1 - share)),
@@ -89,6 +89,13 @@ def weighted(
             sensitivity, specificity, share, 1 / stakes.false_alarms_per_miss
         ),
     }
+
+
+def weighted_auc(
+    positive: np.ndarray, negative: np.ndarray, probabilities: np.ndarray
+) -> np.ndarray:
+    """Return ``auc`` of :func:`weighted` alone, float64 [rows], in a fraction of its time."""
+    return _mann_whitney(*_tied(positive, negative, probabilities))
 
 
 def rates(tp: Any, tn: Any, fp: Any, fn: Any) -> dict[str, Any]:
@@ -246,6 +253,13 @@ def divide(part: Any, whole: Any) -> Any:
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)[()]
 
 
+def _tied(
+    positive: np.ndarray, negative: np.ndarray, probabilities: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights of each class at each probability, the lowest first."""
+    return _by_value(positive, probabilities), _by_value(negative, probabilities)
+
+
 def _by_value(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return the sums of the weights [rows, n] of equal values [n], from the lowest value up."""
     if not len(values):
@@ -255,7 +269,7 @@ def _by_value(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.add.reduceat(weights[:, order], starts, axis=1)
 
 
-def _auc(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+def _mann_whitney(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     """Return AUCs by Mann-Whitney's U: the share of pairs in the right order, a tie as half.
 
     Args:

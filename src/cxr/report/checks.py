@@ -12,12 +12,9 @@ import pandas as pd
 
 from cxr import params
 from cxr.errors import InputError
-from cxr.evaluation import intervals, metrics, threshold
-from cxr.report import wording
+from cxr.evaluation import intervals, threshold
 from cxr.report.leaks import in_test_and_rest, unknown_patients
-from cxr.report.results import CHANCE, Context, Result
-
-SHORTCUT = 0.75  # a file property with at least this AUC is flagged
+from cxr.report.results import Context, Result
 
 _PROTOCOLS = {
     "grouped": "all images of a patient, and images with equal pixels, are in one split",
@@ -48,36 +45,6 @@ def checks(results: Sequence[Result], shared: Context) -> list[Check]:
     return [*_split_checks(shared), *_evaluation_checks(results, shared)]
 
 
-def shortcut(manifest: pd.DataFrame) -> tuple[str, float | None] | None:
-    """Return the file property that separates the classes best without using any pixel.
-
-    The property, and whether more or less of it means PNEUMONIA, are chosen on the training set.
-
-    Returns:
-        Its name and its AUC on the test set, 0 to 1 (None if a class is missing). None if all
-        images have the same size, because width, height and aspect ratio are then constant.
-    """
-    if len(manifest[["width", "height"]].drop_duplicates()) < 2:
-        return None
-    pixels = manifest["width"] * manifest["height"]
-    properties = {
-        "width": manifest["width"],
-        "height": manifest["height"],
-        "aspect ratio": manifest["width"] / manifest["height"],
-        "bytes per pixel": manifest["bytes"] / pixels,
-    }
-    train, test = (manifest["split"] == split for split in ("train", "test"))
-    labels = manifest["label"]
-    known = {
-        name: metrics.auc(labels[train].to_numpy(), values[train].to_numpy())
-        for name, values in properties.items()
-    }
-    aucs = {name: CHANCE if auc is None else auc for name, auc in known.items()}
-    name = max(aucs, key=lambda key: abs(aucs[key] - CHANCE))
-    sign = -1 if aucs[name] < CHANCE else 1
-    return name, metrics.auc(labels[test].to_numpy(), sign * properties[name][test].to_numpy())
-
-
 def _split_checks(shared: Context) -> list[Check]:
     """Check how the images were split."""
     summary, test = shared.summary, shared.manifest[shared.manifest["split"] == "test"]
@@ -100,7 +67,6 @@ def _split_checks(shared: Context) -> list[Check]:
             "Resized or re-encoded copies are not detected",
             copies == 0,
         ),
-        *([_leak_check(summary, len(test), unknown)] if shared.audit is None else []),
         Check(
             "Test set",
             f"{len(test):,} images of {'at most ' if unknown else ''}"
@@ -113,16 +79,6 @@ def _split_checks(shared: Context) -> list[Check]:
             f"splits/rejected.csv gives each reason; {summary['total']:,} images were used",
         ),
     ]
-
-
-def _leak_check(summary: Mapping[str, Any], tested: int, unknown: int) -> Check:
-    """Say what a split by images would have leaked; the audit says it for more seeds."""
-    return Check(
-        "Under an image-level split",
-        f"{summary['image_level_leak']:,} of {tested:,} test images",
-        "would share a patient with training if single images had been drawn"
-        + ("; images without a known patient are not counted" if unknown else ""),
-    )
 
 
 def _patients_check(manifest: pd.DataFrame, unknown: int) -> Check:
@@ -157,8 +113,6 @@ def _evaluation_checks(results: Sequence[Result], shared: Context) -> list[Check
         Check(
             "Seed", ", ".join(map(str, seeds)), "of the split, the initial weights and all draws"
         ),
-        # The audit looks at more than file sizes.
-        *([_shortcut_check(shared.manifest)] if shared.audit is None else []),
     ]
 
 
@@ -189,29 +143,6 @@ def _chosen(result: Result, rule: str | params.Sensitivity) -> float | None:
         return threshold.choose(val["label"].to_numpy(), val["probability"].to_numpy(), rule)
     except InputError:
         return None
-
-
-def _shortcut_check(manifest: pd.DataFrame) -> Check:
-    """Check whether file properties predict the class."""
-    label, best = "Class from the file alone", shortcut(manifest)
-    if best is None:
-        width, height = manifest[["width", "height"]].iloc[0]
-        return Check(
-            label,
-            "not assessable",
-            f"all images of this archive have the same size, {width} x {height}, so width, height "
-            "and aspect ratio carry no information. Such images have usually been resized and "
-            "re-encoded, so their bytes per pixel reflect that and not the acquisition",
-        )
-    name, auc = best
-    return Check(
-        label,
-        f"AUC {wording.number(auc)}",
-        f"from {name}, which separates the classes best among width, height, aspect ratio and "
-        "bytes per pixel. The higher the AUC, the more a network may rely on how the images were "
-        "made. A low value does not rule out other shortcuts",
-        False if auc is not None and auc >= SHORTCUT else None,
-    )
 
 
 def origins(results: Sequence[Result], shared: Context) -> list[Check]:

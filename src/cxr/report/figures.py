@@ -25,7 +25,7 @@ from cxr.report.style import COLOURS, DARK, INK, MUTED, PAPER
 
 _SHIFTED = {"auc": "AUC, with its interval", "accuracy": "accuracy", "brier": "Brier score"}
 # Of each kind of shift, the unit of its strength, and the strength that changes nothing.
-_STRENGTHS = {
+STRENGTHS = {
     "rotation": ("degrees", 0), "brightness": ("factor", 1), "contrast": ("factor", 1),
     "gamma": ("exponent", 1), "blur": ("% of the side", 0), "noise": ("grey values", 0),
     "jpeg": ("quality", 100), "resolution": ("fraction of the side", 1),
@@ -155,7 +155,7 @@ def shift(table: pd.DataFrame) -> Figure:
             if kind is None:
                 axes.set_axis_off()
                 continue
-            unit, neutral = _STRENGTHS.get(kind, ("", 0))
+            unit, neutral = STRENGTHS.get(kind, ("", 0))
             points = pd.concat([plain.assign(strength=neutral), curve[curve["kind"] == kind]])
             points = points.sort_values("strength")
             for (name, label), colour in zip(_SHIFTED.items(), COLOURS, strict=False):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr import files, params, sweep
+from cxr import params, sweep
 from cxr.errors import InputError
 from cxr.tracking import revisions
 from cxr.tracking.provenance import NAME
@@ -60,28 +60,29 @@ def collect() -> pd.DataFrame:
     Raises:
         InputError: params.yaml is wrong, or the folder is not a DVC repository.
     """
-    settings, here = params.load(), files.read_json(ORIGIN)["sha256"]
+    settings = params.load()
     with revisions.repository() as repository:
-        rows = [row for found in repository.of_head() for row in _rows(found, settings, here)]
-    table = pd.DataFrame(rows, columns=list(sweep.COLUMNS)).drop_duplicates(["system", "seed"])
+        rows = [row for found in repository.of_head() for row in _rows(found, settings)]
+    table = pd.DataFrame(rows, columns=list(sweep.COLUMNS))
+    table = table.drop_duplicates(["system", "seed", "settings"])
     place = {name: rank for rank, name in enumerate(settings.systems)}
     by_place = {"system": table["system"].map(place)}
     return table.assign(**by_place).sort_values(["system", "seed"]).assign(system=table["system"])
 
 
-def _rows(revision: Revision, settings: params.Params, archive: str) -> Iterator[dict[str, object]]:
-    """Yield a row per system of a revision that has these settings and this archive."""
+def _rows(revision: Revision, settings: params.Params) -> Iterator[dict[str, object]]:
+    """Yield a row per system of a revision that has these settings, whatever its archive."""
     theirs = _settings(revision)
     if theirs is None or ORIGIN not in revision.outputs:
         return
     for system in sorted(theirs.systems.keys() & settings.systems.keys()):
         path = f"evaluations/{system}/metrics.json"
-        wanted = sweep.settings_hash(settings, system, archive)
         if path not in revision.outputs:
             continue
         try:
-            origin = json.loads(revision.read(ORIGIN))
-            own = sweep.settings_hash(theirs, system, origin["sha256"])
+            archive = json.loads(revision.read(ORIGIN))["sha256"]
+            own = sweep.settings_hash(theirs, system, archive)
+            wanted = sweep.settings_hash(settings, system, archive)
             if own != wanted or not _is_current(revision, system, theirs):
                 continue
             test = json.loads(revision.read(path))["test"]
