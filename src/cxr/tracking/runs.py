@@ -1,6 +1,5 @@
 """``cxr runs``: a revision -> its MLflow runs, and a run -> what git and DVC know of it."""
 
-import json
 import re
 import shlex
 import tempfile
@@ -10,12 +9,11 @@ from typing import Any
 
 import mlflow
 from mlflow.entities import Run, ViewType
-from ruamel.yaml import YAML
 from tabulate import tabulate
 
 from cxr import files
 from cxr.errors import InputError
-from cxr.tracking import metrics, records, revisions, server
+from cxr.tracking import metrics, rebuilding, records, revisions, server
 from cxr.tracking.provenance import NAME, title
 from cxr.tracking.revisions import MissingError, Repository, Revision
 
@@ -247,90 +245,11 @@ def _rebuild(
     if not git["commit"] or repository.resolve(git["commit"]) is None:
         return
     target = "@".join(filter(None, (provenance["stage"], provenance["item"])))
-    there = metrics.flat(_params_of(repository, git["commit"]))
-    changed = _overrides(_parameters(provenance, beside, every), there)
+    made = rebuilding.chain(provenance, beside, every)
+    there = metrics.flat(rebuilding.params_of(repository, git["commit"]))
+    changed = rebuilding.overrides(rebuilding.parameters(made), there)
     override = "".join(f" -S {shlex.quote(f'{key}={text}')}" for key, text in changed.items())
     yield f"  rebuild         git checkout {git['commit']}"
     yield f"                  dvc {f'exp run{override}' if changed else 'repro'} {target}"
     if git["changed"]:
         yield "                  (the changed files are in no commit)"
-
-
-def _overrides(used: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, str]:
-    """Return what differs from a commit's params.yaml, as `dvc exp run -S` reads it.
-
-    Args:
-        used: settings by dotted key.
-        there: the same of params.yaml.
-    """
-    found = {}
-    for key, value in used.items():
-        if there.get(key) == value:
-            continue
-        parts = key.split(".")
-        above = [a for a in (".".join(parts[:n]) for n in range(1, len(parts))) if a in there]
-        if above:  # {sensitivity: 0.95}, where params.yaml has a plain value
-            found[above[0]] = f"{{{key.removeprefix(f'{above[0]}.')}: {_value(value)}}}"
-        elif key in there or any(other.startswith(f"{key}.") for other in there):
-            found[key] = _value(value)
-        else:  # DVC wants a plus before a key that params.yaml lacks
-            found[f"+{key}"] = _value(value)
-    return found
-
-
-def _value(value: Any) -> str:
-    """Return a parameter's value as `dvc exp run -S` reads it."""
-    words = ("null", "true", "false", "nan", "inf")
-    plain = isinstance(value, str) and re.fullmatch(r"[a-zA-Z/][\w./-]*", value)
-    if plain and value.lower() not in words:
-        return str(value)
-    return json.dumps(value)
-
-
-def _parameters(
-    provenance: Mapping[str, Any], beside: Sequence[Mapping[str, Any]], every: Sequence[Revision]
-) -> dict[str, Any]:
-    """Return the parameters of a stage and of those that made its inputs, by dotted key.
-
-    Args:
-        provenance: of the stage.
-        beside: provenance of the other stages in its run, which may be in no revision.
-        every: the revisions in which the stages that made the inputs are looked for, by hash.
-    """
-    used: dict[str, Any] = {}
-    waiting, seen = [provenance], set()
-    while waiting:
-        one = waiting.pop()
-        if one["id"] in seen:
-            continue
-        seen.add(one["id"])
-        used |= {k: v for k, v in metrics.flat(one["parameters"]).items() if k not in used}
-        for path, md5 in one["inputs"].items():
-            makers = (other for other in beside if other["outputs"].get(path) == md5)
-            maker = next(makers, None) or _maker(path, md5, every)
-            waiting += [maker] if maker else []
-    return used
-
-
-def _maker(path: str, md5: str, every: Sequence[Revision]) -> Mapping[str, Any] | None:
-    """Return the provenance of the stage that made a file, from a revision that has it."""
-    for revision in every:
-        for folder in revision.folders():
-            if path.startswith(f"{folder}/") and revision.outputs.get(path, md5) == md5:
-                try:
-                    provenance = revision.provenance(folder)
-                except MissingError:
-                    continue
-                if provenance["outputs"].get(path) == md5:
-                    return provenance
-    return None
-
-
-def _params_of(repository: Repository, commit: str) -> dict[str, Any]:
-    """Return params.yaml of a commit; empty if it has none."""
-    for _ in repository.dvc.brancher(revs=[commit], workspace=False, sha_only=True):
-        fs = repository.dvc.fs
-        path = fs.join(repository.dvc.root_dir, "params.yaml")
-        if fs.exists(path):
-            return dict(YAML(typ="safe", pure=True).load(fs.read_text(path)))
-    return {}
