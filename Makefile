@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: help setup demo test test-numerical fuzz lint format bench soak ui sync check lock \
+.PHONY: help setup demo test test-numerical fuzz lint format bench soak results ui sync check lock \
 	clean-checkpoints clean
 
 help: ## list the targets
@@ -74,6 +74,9 @@ bench: setup ## run all BENCHMARKS and render benchmarks/README.md
 soak: setup ## kill the train stage 200 times and compare its results
 	python -m benchmarks.soak --kills 200
 	python -m benchmarks.readme
+
+results: setup ## write the tables and plots of README and docs from results/
+	@python -m tools.results.render
 
 ui: setup ## start the MLflow UI
 	@cxr ui --port $(PORT)

@@ -78,7 +78,7 @@ def _of_revision(client: mlflow.MlflowClient, revision: Revision) -> Iterator[st
         if nothing is not None:
             table.append((stage, item, f"none: {nothing}", "", experiment))
             continue
-        run = _with(client, provenance, trained.get(item))
+        run = holding(client, provenance, trained.get(item))
         if run is None:
             lacking.append(title(provenance))
             table.append((stage, item, "missing", "", experiment))
@@ -100,7 +100,7 @@ def _of_revision(client: mlflow.MlflowClient, revision: Revision) -> Iterator[st
         )
 
 
-def _with(
+def holding(
     client: mlflow.MlflowClient, provenance: Mapping[str, Any], training: str | None
 ) -> Run | None:
     """Return the run that holds a stage; an evaluation's is that of its training, if both fit."""

@@ -1,0 +1,170 @@
+"""The recorded runs, and the documents that are made from them."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from cxr import files, params
+from cxr.errors import InputError
+from cxr.evaluation import intervals, metrics
+from tools.results import differences, rebuild, records, render, tables
+
+NAMES = records.names()
+RECORDS = records.read_all()
+
+
+@pytest.fixture(params=NAMES)
+def record(request: pytest.FixtureRequest) -> records.Record:
+    return RECORDS[request.param]
+
+
+def test_documents_and_plots_are_those_of_the_records():
+    for path, text in render.rendered(RECORDS).items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run `make results`"
+
+
+class TestRecords:
+    """Each record is whole, agrees with itself, and can be run with the code as it is now."""
+
+    def test_metrics_are_those_of_its_predictions(self, record: records.Record):
+        rows = record.predictions
+        labels, patients = rows["label"].to_numpy(), rows["patient"].to_numpy()
+        for part, column in (("test", "probability"), ("perturbed", "perturbed_probability")):
+            found, probabilities = record.metrics[part], rows[column].to_numpy()
+            assert found["auc"] == pytest.approx(metrics.auc(labels, probabilities), abs=1e-9)
+            ends = intervals.auc_interval(labels, probabilities, patients, record.seed)
+            assert (found["auc_low"], found["auc_high"]) == pytest.approx(ends, abs=1e-6)
+        counts = metrics.confusion(
+            labels, rows["probability"].to_numpy(), record.metrics["threshold"]
+        )
+        assert counts == {name: record.metrics["test"][name] for name in counts}
+
+    def test_mlflow_had_the_same_auc(self, record: records.Record):
+        assert record.about["mlflow"]["test/auc"] == pytest.approx(record.metrics["test"]["auc"])
+
+    def test_names_no_file_of_the_machine_that_ran_it(self, record: records.Record):
+        for path in (records.FOLDER / record.name).iterdir():
+            assert not re.search(r'["=]/\w', path.read_text(encoding="utf-8")), path
+
+    def test_commit_and_hashes_are_full(self, record: records.Record):
+        about = record.about
+        assert re.fullmatch("[0-9a-f]{40}", about["commit"])
+        for file in filter(None, (about["archive"], about["weights"])):
+            assert re.fullmatch("[0-9a-f]{64}", file["sha256"])
+
+    def test_its_command_fits_params_yaml_as_it_is_now(
+        self, record: records.Record, tmp_path: Path
+    ):
+        weights = rebuild.shell("/w.h5") if record.pretrained else ""
+        words = shlex.split(record.command(rebuild.shell("/a b/x.zip"), weights))
+        given = [word for word, before in zip(words[1:], words, strict=False) if before == "-S"]
+        merged = OmegaConf.load(records.ROOT / "params.yaml")
+        OmegaConf.set_struct(merged, True)
+        for override in OverridesParser.create().parse_overrides(given):
+            OmegaConf.update(merged, override.key_or_group, override.value(), merge=True)
+        OmegaConf.save(merged, tmp_path / "params.yaml")
+        found = params.load(tmp_path / "params.yaml")
+        assert found.source == "/a b/x.zip"
+        system = found.system(record.system)
+        assert system.image_size == record.image_size
+        assert found.split.protocol == record.protocol
+        assert words[-1] == f"evaluate@{record.system}"
+
+
+class TestDifference:
+    """AUC minus AUC, paired where the test images are the same."""
+
+    def test_same_predictions_differ_by_nothing(self):
+        one = RECORDS[NAMES[0]]
+        found = differences.difference(one, one)
+        assert (found.value, found.low, found.high, found.paired) == (0, 0, 0, True)
+        assert not found.clear
+
+    def test_value_by_hand_in_any_order_of_rows(self):
+        right = made([0.1, 0.2, 0.8, 0.9])
+        wrong = made([0.8, 0.2, 0.1, 0.9])  # of four pairs, one is in order, and ...
+        found = differences.difference(right, reverse(wrong))
+        assert found.paired
+        assert found.value == pytest.approx(1 - metrics.auc(*pairs(wrong)))
+
+    def test_other_images_are_resampled_on_their_own(self):
+        one, other = made([0.1, 0.2, 0.8, 0.9]), made([0.1, 0.2, 0.8, 0.9], first=100)
+        found = differences.difference(one, other)
+        assert not found.paired
+        assert found.value == 0
+
+
+class TestRebuild:
+    """The files that a run was made from are checked before anything runs."""
+
+    def test_another_file_is_refused_with_both_hashes(self, tmp_path: Path):
+        path = tmp_path / "x.zip"
+        path.write_bytes(b"other")
+        expected = {"name": "kermany-224.zip", "sha256": "0" * 64}
+        with pytest.raises(InputError, match=f"{files.file_sha256(path)}.*{'0' * 64}"):
+            rebuild.checked(str(path), expected, "--archive")
+
+    @pytest.mark.parametrize("path", [None, "/nowhere/x.zip"])
+    def test_missing_file_is_named(self, path: str | None):
+        expected = {"name": "kermany-224.zip", "sha256": "0" * 64}
+        with pytest.raises(InputError, match=f"--archive is {path or 'missing'}.*kermany-224.zip"):
+            rebuild.checked(path, expected, "--archive")
+
+    def test_unknown_record_lists_those_there_are(self):
+        with pytest.raises(InputError, match=f"no recorded run is named x: there are .*{NAMES[0]}"):
+            records.read("x")
+
+    def test_figures_stand_beside_each_other(self):
+        before = RECORDS[NAMES[0]].metrics
+        now = json.loads(json.dumps(before))
+        now["test"]["auc"] -= 0.25
+        said = rebuild.compare(before, now)
+        assert "-0.2500" in said
+        assert said.count("+0.0000") == 3
+
+
+def test_a_block_without_a_template_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "x.md").write_text("<!-- from results/: nothing -->\n<!-- end -->")
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    with pytest.raises(InputError, match=r"x.md has a block nothing"):
+        render._document("x.md", {})
+
+
+def test_undefined_figures_are_dashes():
+    assert tables.number(None) == "-"
+    assert tables.interval({"auc": 0.5, "auc_low": None, "auc_high": None}) == "0.500"
+    assert (
+        tables.interval({"auc": 0.5, "auc_low": 0.25, "auc_high": 1.0}) == "0.500 (0.250 to 1.000)"
+    )
+
+
+def made(probabilities: list[float], first: int = 0) -> records.Record:
+    """A record of four test images, two of each class, each of a patient of its own."""
+    count = len(probabilities)
+    rows = pd.DataFrame(
+        {
+            "id": [f"{first + n:03}" for n in range(count)],
+            "label": [0, 0, 1, 1],
+            "patient": [f"p{first + n}" for n in range(count)],
+            "probability": probabilities,
+        }
+    )
+    empty = pd.DataFrame()
+    return records.Record("made", {}, {}, {"seed": 0}, empty, rows, empty)
+
+
+def reverse(one: records.Record) -> records.Record:
+    return records.Record(
+        one.name, one.about, one.metrics, one.train, one.history, one.predictions[::-1], one.shift
+    )
+
+
+def pairs(one: records.Record) -> tuple[np.ndarray, np.ndarray]:
+    return one.predictions["label"].to_numpy(), one.predictions["probability"].to_numpy()
