@@ -41,6 +41,7 @@ MAY_CHANGE = {
         "head": "head_output",
         "finetune": "block_1[2-6]_(expand|depthwise|project)|Conv_1|head_output",
     },
+    "vgg16_views": {"head": "head_output", "finetune": f"{VGG16_BLOCK_5}|head_output"},
 }
 
 
