@@ -2,7 +2,7 @@
 
 from cxr import files, params
 from cxr.data import cache
-from cxr.evaluation import evaluation, explanations, predictions, shift
+from cxr.evaluation import evaluation, explanations, inference, shift
 from cxr.evaluation.samples import samples
 from cxr.models import store
 from cxr.report import figures, style
@@ -25,7 +25,7 @@ def work(settings: params.Params, system: str) -> None:
     device.keep_memory(hardware)
     images, index = cache.open_cache(tensors)
     history = files.read_csv(trained / "history.csv")
-    predicted = predictions.predict(
+    predicted = inference.predict(
         trained, images, index, settings.perturbation, settings.inference_batch_size, settings.seed
     )
     shifted = files.read_csv(SHIFTS / system / "predictions.csv")

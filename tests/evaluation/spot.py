@@ -7,7 +7,8 @@ import numpy as np
 
 from cxr import params
 from cxr.augment import AS_FLOAT
-from cxr.evaluation import predictions
+from cxr.evaluation import inference
+from cxr.evaluation.predictions import Predictions
 from cxr.models import store
 from tests.small import PERTURBATION, SIZE, xrays
 
@@ -46,5 +47,5 @@ def predict(
     index=INDEX,
     perturbation: params.Perturbation = PERTURBATION,
     batch_size: int = 64,
-) -> predictions.Predictions:
-    return predictions.predict(folder, images, index, perturbation, batch_size, 0)
+) -> Predictions:
+    return inference.predict(folder, images, index, perturbation, batch_size, 0)

@@ -28,7 +28,7 @@ def evaluate(
     """Choose the threshold on validation, and compute all metrics at it.
 
     Args:
-        predictions: from :func:`cxr.evaluation.predictions.predict`.
+        predictions: from :func:`cxr.evaluation.inference.predict`.
         shifted: ``shifts/<system>/predictions.csv``, for a threshold from validation under shift.
         settings: how the threshold is chosen, and the prevalence.
         seed: ``seed`` of params.yaml, for the resampling of patients.
@@ -92,7 +92,7 @@ def write(predictions: Predictions, result: dict[str, Any], folder: Path) -> Non
     """Write metrics.json, predictions.csv, phases.csv, and the points of the test set's curves.
 
     Args:
-        predictions: from :func:`cxr.evaluation.predictions.predict`.
+        predictions: from :func:`cxr.evaluation.inference.predict`.
         result: from :func:`evaluate`.
         folder: for example ``evaluations/vgg16_transfer``.
     """

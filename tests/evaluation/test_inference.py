@@ -6,7 +6,7 @@ import pytest
 
 from cxr import augment
 from cxr.errors import InputError
-from cxr.evaluation.predictions import predict as library_predict
+from cxr.evaluation.inference import predict as library_predict
 from tests.evaluation.spot import (
     BRIGHTNESS,
     IMAGES,
