@@ -17,8 +17,8 @@ from benchmarks import measure
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = (
-    "src", "stages", "sources", "externals/.gitkeep", ".dvc/config", ".dvcignore", ".gitignore",
-    "dvc.yaml", "params.yaml",
+    "src", "stages", "sources", "externals/.gitkeep", "ensembles/.gitkeep", ".dvc/config",
+    ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml",
 )  # fmt: skip
 
 
@@ -37,7 +37,10 @@ class Usage:
 
 
 def copy(folder: Path) -> Any:
-    """Copy the code to a folder, without data and results, and return its parameters."""
+    """Copy the code to a folder, without data and results, and return its parameters.
+
+    They have no ensembles, since a benchmark may leave out their members.
+    """
     for name in CODE:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +48,7 @@ def copy(folder: Path) -> Any:
             shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copyfile(ROOT / name, target)
-    return read(ROOT / "params.yaml")
+    return read(ROOT / "params.yaml") | {"ensembles": {}}
 
 
 def weights(folder: Path, backbone: str, given: Path | None) -> Path:

@@ -60,7 +60,8 @@ def prepare(folder: Path) -> dict[str, list[str]]:
         phase |= {"epochs": 1, "steps_per_epoch": 1}
     project.save(folder, settings)
     pipeline = YAML(typ="safe", pure=True).load(folder / "dvc.yaml")["stages"]
-    del pipeline["external"]  # it has no item: evaluate.external is empty
+    for stage in ("external", "ensemble"):  # they have no item: their parameters are empty
+        del pipeline[stage]
     return {stage: command(stage, body) for stage, body in pipeline.items()}
 
 

@@ -31,7 +31,8 @@ gc.set_threshold(100_000, 50, 100)
 RAW, SPLITS, TENSORS = Path("raw"), Path("splits"), Path("tensors")
 WEIGHTS, FEATURES, MODELS = Path("weights"), Path("features"), Path("models")
 EXTERNALS, SHIFTS, EVALUATIONS = Path("externals"), Path("shifts"), Path("evaluations")
-AUDITS, REPORTS, SOURCES = Path("audits"), Path("reports"), Path("sources")
+ENSEMBLES, AUDITS = Path("ensembles"), Path("audits")
+REPORTS, SOURCES = Path("reports"), Path("sources")
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

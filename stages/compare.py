@@ -1,4 +1,7 @@
-"""Compare the systems and write the report: weights/, models/, evaluations/ -> reports/."""
+"""Compare the systems and write the report to reports/.
+
+It reads weights/, models/, evaluations/, ensembles/ and audits/.
+"""
 
 import logging
 
@@ -7,6 +10,7 @@ from cxr.report import page, results
 from cxr.tracking import provenance
 from stages import (
     AUDITS,
+    ENSEMBLES,
     EVALUATIONS,
     MODELS,
     RAW,
@@ -24,10 +28,10 @@ log = logging.getLogger(__name__)
 
 def work(settings: params.Params) -> None:
     keys = ("seed", "freeze_blocks", "split", "tensors", "perturbation", "systems")
-    used = provenance.chosen(settings, *keys, "evaluate")
+    used = provenance.chosen(settings, *keys, "ensembles", "evaluate")
     inputs = [
         RAW / "source.json", SPLITS / "manifest.csv", SPLITS / "summary.json", WEIGHTS, MODELS,
-        EVALUATIONS, AUDITS, SOURCES / "published.yaml", SOURCES / sweep.FILE,
+        EVALUATIONS, ENSEMBLES, AUDITS, SOURCES / "published.yaml", SOURCES / sweep.FILE,
     ]  # fmt: skip
     started = provenance.start("compare", settings, used, inputs)
     published = SOURCES / "published.yaml"
@@ -36,7 +40,7 @@ def work(settings: params.Params) -> None:
     collected = results.collect(systems, MODELS, WEIGHTS, EVALUATIONS, published)
     shared = results.context(
         settings, SPLITS / "manifest.csv", SPLITS / "summary.json", RAW / "source.json", AUDITS,
-        SOURCES / sweep.FILE,
+        SOURCES / sweep.FILE, ENSEMBLES,
     )  # fmt: skip
     log.info("\n%s\n", page.write(collected, shared, REPORTS))
     # DVC skips an evaluation if a new training gave the same weights. Without this, the run of that

@@ -40,13 +40,9 @@ TINY = {
     **{f"systems.cnn.phases.{phase}.epochs": 1 for phase in ("clean", "perturbed")},
     **{f"systems.cnn.phases.{phase}.steps_per_epoch": 2 for phase in ("clean", "perturbed")},
 }
-OF_SYSTEM = (
-    "weights",
-    "features",
-    "train",
-    "shift",
-    "evaluate",
-)  # the stages with an item per system
+# The stages with an item per system.
+OF_SYSTEM = ("weights", "features", "train", "shift", "evaluate")
+ENSEMBLE = "both"  # the mean of all systems, where there are two
 LIMIT = 900  # seconds for a command: several times what the longest takes on two busy cores
 YAML_12 = YAML(typ="safe", pure=True)
 
@@ -60,6 +56,7 @@ def every_stage(sizes: Mapping[str, int]) -> set[str]:
         "compare",
         *(f"preprocess@{size}" for size in sizes.values()),
         *(f"{stage}@{system}" for stage in OF_SYSTEM for system in sizes),
+        *([f"ensemble@{ENSEMBLE}"] if len(sizes) > 1 else []),
     }
 
 
@@ -152,10 +149,14 @@ def overrides(values: Mapping[str, Any]) -> list[str]:
 
 
 def leave_out_systems(root: Path, systems: tuple[str, ...] = SYSTEMS) -> None:
-    """Take all but some systems out of params.yaml and dvc.yaml, as a user may."""
+    """Take all but some systems out of params.yaml and dvc.yaml, as a user may.
+
+    The ensemble is then that of all systems left.
+    """
     yaml = YAML()  # keeps the order, which is that of the phases
     settings = yaml.load(root / "params.yaml")
     settings["systems"] = {name: settings["systems"][name] for name in systems}
+    settings["ensembles"] = {ENSEMBLE: list(systems)} if len(systems) > 1 else {}
     yaml.dump(settings, root / "params.yaml")
     pipeline = yaml.load(root / "dvc.yaml")
     stages = pipeline["stages"]

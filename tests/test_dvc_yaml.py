@@ -106,6 +106,15 @@ def test_frozen_features_are_computed_for_the_systems_that_are_trained():
     assert PIPELINE["features"]["foreach"] == PIPELINE["train"]["foreach"]
 
 
+def test_an_ensemble_depends_on_whatever_its_members_predict():
+    deps = body("ensemble")["deps"]
+    for stage in ("evaluate", "shift"):
+        outputs = [out for out in body(stage)["outs"] if out.endswith((".csv", ".json"))]
+        assert outputs and all(out.partition("/")[0] in deps for out in outputs), stage
+    assert PIPELINE["ensemble"]["foreach"] == "${ensembles}"
+    assert "ensembles.${key}" in body("ensemble")["params"]
+
+
 def test_frozen_features_depend_on_every_phase():
     systems = params.load(ROOT / "params.yaml").systems
     entries = " ".join(body("features")["params"])

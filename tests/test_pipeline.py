@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from cxr.tracking import provenance
-from tests.clone import EVERY_STAGE, SYSTEMS, Clone, environment
+from tests.clone import ENSEMBLE, EVERY_STAGE, SYSTEMS, Clone, environment
 from tools import phantom
 
 
@@ -41,6 +41,8 @@ class TestOutputs:
             assert evaluated >= {"shift.csv", "shift.png", "gallery.png", "gallery.csv"}
             shifted = {p.name for p in (clone.root / "shifts" / name).glob("*")}
             assert shifted == {"predictions.csv", "samples.png", "provenance.json"}
+        averaged = {p.name for p in (clone.root / "ensembles" / ENSEMBLE).glob("*")}
+        assert averaged >= {"metrics.json", "predictions.csv", "phases.csv", "shift.csv", "roc.csv"}
         audited = {p.name for p in (clone.root / "audits").glob("*")}
         assert audited >= {"audit.json", "duplicates.csv", "suspects.png", "shortcuts.csv"}
         assert (clone.root / "reports/index.html").stat().st_size > 10_000
@@ -70,6 +72,20 @@ class TestOutputs:
         predictions = pd.read_csv(clone.root / "evaluations/cnn/predictions.csv")
         assert set(predictions["id"]) == set(manifest.index)
         assert (manifest.loc[predictions["id"], "split"].to_numpy() == predictions["split"]).all()
+
+    def test_the_ensemble_is_the_mean_of_its_members_and_stands_in_the_report(self, clone):
+        for path in ("predictions.csv", "phases.csv"):
+            tables = [pd.read_csv(clone.root / "evaluations" / n / path) for n in SYSTEMS]
+            last = [t[t["phase"] == t["phase"].iloc[-1]] if "phase" in t else t for t in tables]
+            mean = pd.read_csv(clone.root / "ensembles" / ENSEMBLE / path)
+            for column in mean.columns.intersection(["probability", "perturbed_probability"]):
+                expected = np.mean([t[column].to_numpy() for t in last], axis=0)
+                np.testing.assert_allclose(mean[column], expected, atol=1e-7)
+        found = clone.json(f"ensembles/{ENSEMBLE}/metrics.json")
+        assert found["members"] == list(SYSTEMS)
+        assert found["shift"]["curve"]["shifted_auc"] is not None
+        page = (clone.root / "reports/index.html").read_text(encoding="utf-8")
+        assert 'id="ensembles"' in page and f"{found['test']['auc']:.3f}" in page
 
     def test_plots_show_gives_a_page(self, clone):
         clone.call("dvc", "plots", "show")
@@ -174,7 +190,7 @@ class TestReruns:
         of_system = {
             f"{stage}@vgg16_transfer" for stage in ("features", "train", "shift", "evaluate")
         }
-        assert ran - {"download"} == of_system | {"compare"}
+        assert ran - {"download"} == of_system | {f"ensemble@{ENSEMBLE}", "compare"}
         assert clone.call("git", "status", "--porcelain") == before
         runs = clone.runs()
         three = runs[(runs["tags.dvc.experiment"] == "three") & (runs["tags.stage"] == "train")]
@@ -213,6 +229,7 @@ class TestMlflow:
             "weights",
             "train",
             "shift",
+            "ensemble",
             "audit",
             "compare",
         }

@@ -90,6 +90,7 @@ def test_a_bug_has_its_traceback(monkeypatch):
         "external",
         "shift",
         "evaluate",
+        "ensemble",
         "compare",
     ],
 )

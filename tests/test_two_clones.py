@@ -8,7 +8,7 @@ import pytest
 
 from tests.clone import EVERY_STAGE, Clone, trained
 
-# The outputs that differ between runs; no stage but compare depends on them.
+# The outputs that differ between runs; no stage but compare and ensemble depends on them.
 DIFFER = {
     "provenance.json": "when, where, for how long, and by which commit a stage ran",
     "index.html": "the report shows how long the trainings took",

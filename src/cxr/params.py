@@ -10,7 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError
+from pydantic import (
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from cxr import files, mistakes
 from cxr.errors import InputError
@@ -150,6 +158,18 @@ class Params(Frozen):
     evaluate: Evaluate
     tracking: Tracking
     systems: Annotated[dict[Name, System], Field(min_length=1)]
+    ensembles: dict[Name, tuple[str, ...]]
+
+    @field_validator("ensembles")
+    @classmethod
+    def _of_systems(cls, ensembles: dict[str, Any], known: ValidationInfo) -> dict[str, Any]:
+        systems = known.data.get("systems")
+        if systems is not None:  # otherwise they are wrong themselves
+            for name, members in ensembles.items():
+                problem = _problem(name, members, systems)
+                if problem is not None:
+                    raise PydanticCustomError("own_words", problem, {"key": name})
+        return ensembles
 
     def system(self, name: str) -> System:
         """Return the system called ``name``.
@@ -161,6 +181,34 @@ class Params(Frozen):
             message = f"no system {name!r} in params.yaml: there are {', '.join(self.systems)}"
             raise InputError(message + mistakes.suggestion(name, self.systems))
         return self.systems[name]
+
+    def ensemble(self, name: str) -> tuple[str, ...]:
+        """Return the members of the ensemble called ``name``.
+
+        Raises:
+            InputError: there is no such ensemble; the message lists the names.
+        """
+        if name not in self.ensembles:
+            there = ", ".join(self.ensembles) or "none"
+            message = f"no ensemble {name!r} in params.yaml: there are {there}"
+            raise InputError(message + mistakes.suggestion(name, self.ensembles))
+        return self.ensembles[name]
+
+
+def _problem(name: str, members: tuple[str, ...], systems: dict[str, System]) -> str | None:
+    """Return what is wrong with an ensemble, after its key; None if nothing is."""
+    unknown = [member for member in members if member not in systems]
+    given = f"is {list(members)}"
+    if name in systems:
+        return "has the name of a system: give it another one"
+    if unknown:
+        hint = mistakes.suggestion(unknown[0], systems) or f": there are {', '.join(systems)}"
+        return f"{given}: {unknown[0]} is not a system{hint}"
+    if len(members) < 2:
+        return f"{given}: give at least two systems"
+    if len(set(members)) < len(members):
+        return f"{given}: name each system once"
+    return None
 
 
 def load(path: str | os.PathLike[str] = "params.yaml") -> Params:

@@ -8,7 +8,7 @@ from cxr import params
 from cxr.evaluation import intervals
 from cxr.report.results import Context, Result
 from tests.report.evidence import write_evidence
-from tests.report.fabricate import REPOSITORY, Project, render, write_project
+from tests.report.fabricate import REPOSITORY, Project, render, write_ensemble, write_project
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,6 +64,7 @@ def evident(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = write_project(root, 60, probe=3.0, vgg16_transfer=4.0, vgg16_scratch=1.0)
     settings = params.load(REPOSITORY / "params.yaml")
     write_evidence(root, ["probe", "vgg16_transfer", "vgg16_scratch"], settings)
+    write_ensemble(root, "views", ["probe", "vgg16_transfer"], 0.875)
     return project
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import files, params
+from cxr import ensemble, files, params
 from cxr.evaluation import evaluation
 from cxr.evaluation.predictions import Predictions
 from cxr.labels import CLASSES, SPLITS
@@ -50,6 +50,7 @@ class Project:
             self.root / "raw/source.json",
             self.root / "audits",
             self.root / "seeds.csv",
+            self.root / "ensembles",
         )
         path = self.root / "reports/comparisons.csv"
         versus = files.read_csv(path) if path.is_file() else None
@@ -348,3 +349,18 @@ def write_evaluation(
     folder = root / "evaluations" / name
     evaluation.write(predicted, evaluation.evaluate(predicted, pd.DataFrame(), settings, 0), folder)
     (folder / "perturbed.png").write_bytes(png(60 + len(name), 40))
+
+
+def write_ensemble(root: Path, name: str, members: Sequence[str], shifted_auc: float) -> None:
+    """Write the outputs of the ensemble stage, for systems of :func:`write_evaluation`."""
+    manifest = files.read_csv(root / "splits/manifest.csv")
+    nothing = pd.DataFrame(columns=[*ensemble.SHIFTED, "probability"])
+    for member in members:
+        files.write_csv(root / "shifts" / member / "predictions.csv", nothing)
+    folders = root / "evaluations", root / "shifts"
+    read = [ensemble.read(member, *folders, manifest) for member in members]
+    predicted, shifted = ensemble.mean(read)
+    settings = params.load(REPOSITORY / "params.yaml").evaluate
+    result = evaluation.evaluate(predicted, shifted, settings, 0)
+    result |= {"members": list(members), "shift": {"curve": {"shifted_auc": shifted_auc}}}
+    evaluation.write(predicted, result, root / "ensembles" / name)

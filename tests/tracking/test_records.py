@@ -187,6 +187,39 @@ def test_shifted_predictions_are_logged_and_their_figures_with_the_evaluation(pr
     }  # fmt: skip
 
 
+def test_an_ensemble_has_the_figures_of_a_system_and_names_its_members(project):
+    from cxr.tracking import provenance
+
+    project.split()
+    project.train()
+    figures = files.read_json(project.evaluate(auc=0.9) / "metrics.json")
+    del figures["explanations"]  # there is no network
+    figures["test"] |= {"auc_low": 0.85, "auc_high": 0.95, "accuracy": 0.8}
+    figures["shift"] = {"curve": {"shifted_auc": 0.7}}
+    folder = Path("ensembles/pair")
+    used = {"seed": 0, "evaluate": {"threshold": {"sensitivity": 0.95}}}
+    used["ensembles"] = {"pair": ["vgg", "cnn"]}
+    inputs = [Path("splits/manifest.csv")]
+    started = provenance.start("ensemble", project.settings, used, inputs, "pair")
+    files.write_json(folder / "metrics.json", figures | {"members": ["vgg", "cnn"]})
+    provenance.finish(started, folder)
+    record = records.of(folder)
+    assert record.metrics == {
+        "test/auc": 0.9, "test/auc_low": 0.85, "test/auc_high": 0.95, "test/accuracy": 0.8,
+        "shift/test_auc": 0.7, "threshold": 0.5, "calibration/ece": 0.1,
+    }  # fmt: skip
+    assert record.params == {
+        "seed": "0", "evaluate.threshold": "sensitivity: 0.95", "ensembles.pair": "vgg, cnn"
+    }  # fmt: skip
+    assert record.name == "ensemble pair" and record.tags["system"] == "pair"
+    assert record.weights is None and not record.has_model
+    assert record.artifacts == ["metrics.json", "provenance.json"]
+    assert record.note.startswith("Mean of vgg, cnn\n")
+    assert "AUC 0.900 (0.850 to 0.950)" in record.note
+    assert "dvc repro ensemble@pair" in record.note
+    assert [d.name for d in record.datasets] == ["X-rays, test"]
+
+
 def test_audit_has_its_figures_and_what_it_could_not_assess(project):
     record = records.of(project.audit())
     assert record.metrics == {

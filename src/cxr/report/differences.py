@@ -9,7 +9,7 @@ import pandas as pd
 from cxr.errors import InputError
 from cxr.evaluation import intervals, metrics
 from cxr.report import controls
-from cxr.report.results import Context, Result, published_of
+from cxr.report.results import Context, Ensemble, Result, published_of
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def pairs(results: Sequence[Result], shared: Context) -> list[Pair]:
         Pair(
             transfer,
             control,
-            _difference(tested[transfer.name], tested[control.name], "probability", shared.seed),
+            difference(tested[transfer.name], tested[control.name], "probability", shared.seed),
             *controls.differences(transfer.record["system"], control.record["system"]),
         )
         for transfer in results
@@ -150,14 +150,14 @@ def yardstick(results: Sequence[Result], shared: Context) -> Yardstick | None:
         return None
     tested = tests(results, shared)
     differences = {
-        name: _difference(test, tested[probe.name], "probability", shared.seed)
+        name: difference(test, tested[probe.name], "probability", shared.seed)
         for name, test in tested.items()
         if name != probe.name
     }
     return Yardstick(probe, differences)
 
 
-def tests(results: Sequence[Result], shared: Context) -> dict[str, pd.DataFrame]:
+def tests(results: Sequence[Result | Ensemble], shared: Context) -> dict[str, pd.DataFrame]:
     """Return each system's predictions of the test set with their patients, ordered by id.
 
     Raises:
@@ -169,6 +169,16 @@ def tests(results: Sequence[Result], shared: Context) -> dict[str, pd.DataFrame]
     }
 
 
+def difference(one: pd.DataFrame, other: pd.DataFrame, column: str, seed: int) -> Difference:
+    """Return the difference between the AUCs of a column in two tables from :func:`tests`."""
+    labels, patients = one["label"].to_numpy(), one["patient"].to_numpy()
+    ours, theirs = one[column].to_numpy(), other[column].to_numpy()
+    first, second = metrics.auc(labels, ours), metrics.auc(labels, theirs)
+    value = None if first is None or second is None else first - second
+    interval = intervals.auc_difference_interval(labels, ours, theirs, patients, seed)
+    return Difference(value, interval)
+
+
 def _phase_results(result: Result, shared: Context) -> list[PhaseResult]:
     """Return the phases of one system, each compared with the one before."""
     predictions = result.phase_predictions
@@ -177,7 +187,7 @@ def _phase_results(result: Result, shared: Context) -> list[PhaseResult]:
     for name, record in result.phases.items():
         rows = _test(result.name, predictions[predictions["phase"] == name], shared.manifest)
         gains = {
-            column: None if before is None else _difference(rows, before, column, shared.seed)
+            column: None if before is None else difference(rows, before, column, shared.seed)
             for column in ("probability", "perturbed_probability")
         }
         phases.append(
@@ -195,16 +205,6 @@ def _phase_results(result: Result, shared: Context) -> list[PhaseResult]:
         )
         before = rows
     return phases
-
-
-def _difference(one: pd.DataFrame, other: pd.DataFrame, column: str, seed: int) -> Difference:
-    """Return the difference between the AUCs of a column in two tables from :func:`_test`."""
-    labels, patients = one["label"].to_numpy(), one["patient"].to_numpy()
-    ours, theirs = one[column].to_numpy(), other[column].to_numpy()
-    first, second = metrics.auc(labels, ours), metrics.auc(labels, theirs)
-    value = None if first is None or second is None else first - second
-    interval = intervals.auc_difference_interval(labels, ours, theirs, patients, seed)
-    return Difference(value, interval)
 
 
 def _test(system: str, predictions: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:

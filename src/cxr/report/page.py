@@ -17,6 +17,7 @@ from cxr.report import (
     comparisons,
     confidence,
     curves,
+    ensembles,
     epochs,
     figures,
     forest,
@@ -126,6 +127,7 @@ def _values(
         "threshold_words": _thresholds(results),
         "published": published.rows(results, phases),
         "seeds": shared.seeds.to_dict("records"),
+        "ensembles": ensembles.rows(results, shared),
         "checks": _checks(results, shared),
         "origins": origins(results, shared),
         "conditions": robustness.conditions(results),
@@ -163,9 +165,13 @@ def _checks(results: Sequence[Result], shared: Context) -> list[Check]:
 
 def _contents(values: dict[str, Any]) -> dict[str, str]:
     """Return the titles of the sections that the page has, by id."""
-    optional = {"robustness": "robustness", "gallery": "galleries", "comparisons": "matrices"}
+    optional = {
+        "ensembles": "ensembles", "robustness": "robustness", "gallery": "galleries",
+        "comparisons": "matrices",
+    }  # fmt: skip
     titles = {
-        "systems": "All systems", "against": "What speaks against it", "curves": "Curves",
+        "systems": "All systems", "ensembles": "Ensembles",
+        "against": "What speaks against it", "curves": "Curves",
         "operating": "Move the threshold", "training": "Training", "robustness": "Robustness",
         "gallery": "Where the networks look", "comparisons": "Who beats whom",
         "details": "Each system", "rebuild": "How to rebuild it",

@@ -113,6 +113,26 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Ensemble:
+    """The mean of several systems, evaluated.
+
+    Attributes:
+        name: of the ensemble in params.yaml.
+        metrics: metrics.json, as of a system; and ``members``, the names of its systems.
+        predictions: id, split, label, probability.
+    """
+
+    name: str
+    metrics: Mapping[str, Any]
+    predictions: pd.DataFrame
+
+    @property
+    def members(self) -> Sequence[str]:
+        """The names of its systems."""
+        return self.metrics["members"]
+
+
+@dataclass(frozen=True)
 class Context:
     """The settings and files that all systems of a run share.
 
@@ -133,6 +153,7 @@ class Context:
         comparisons: from :func:`cxr.report.comparisons.table`; None until it is computed.
         subtypes: from :func:`cxr.report.subtypes.table`; None until it is computed.
         seeds: from :func:`cxr.sweep.summary`; no rows if no system has two seeds.
+        ensembles: those of params.yaml that have been evaluated.
     """
 
     systems: Sequence[str]
@@ -151,6 +172,7 @@ class Context:
     comparisons: pd.DataFrame | None = None
     subtypes: pd.DataFrame | None = None
     seeds: pd.DataFrame = field(default_factory=pd.DataFrame)
+    ensembles: Sequence[Ensemble] = ()
 
 
 def collect(
@@ -204,6 +226,7 @@ def context(
     source: Path,
     audits: Path,
     seeds: Path,
+    ensembles: Path,
 ) -> Context:
     """Read the files that all systems share.
 
@@ -214,6 +237,7 @@ def context(
         source: raw/source.json.
         audits: folder of the audits; it may lack any of them.
         seeds: sources/seeds.csv, which may be missing.
+        ensembles: folder of the ensembles; it may lack any of them.
 
     Raises:
         InputError: a file is missing or cannot be read.
@@ -238,6 +262,15 @@ def context(
         seeds=sweep.summary(sweep.current(sweep.read(seeds), settings, origin["sha256"]))
         if seeds.is_file()
         else pd.DataFrame(),
+        ensembles=[
+            Ensemble(
+                name,
+                files.read_json(ensembles / name / "metrics.json"),
+                files.read_csv(ensembles / name / "predictions.csv"),
+            )
+            for name in settings.ensembles
+            if (ensembles / name / "metrics.json").is_file()
+        ],
     )
 
 

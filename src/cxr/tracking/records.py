@@ -203,10 +203,7 @@ def _evaluate(folder: Path, provenance: Mapping[str, Any]) -> Record:
         training = None  # the system was trained again; these metrics are of the previous model
     # The run also has the training's parameters and provenance, hence the prefixes.
     own = dict(provenance["parameters"])
-    evaluate = dict(own.pop("evaluate"))
-    if isinstance(rule := evaluate["threshold"], Mapping):
-        # One parameter for all rules: MLflow's runs can be told apart by it.
-        evaluate["threshold"] = ", ".join(f"{key}: {value}" for key, value in rule.items())
+    evaluate = _evaluated(own.pop("evaluate"))
     return build(
         folder, provenance,
         parameters={"evaluate": evaluate | own},
@@ -219,6 +216,26 @@ def _evaluate(folder: Path, provenance: Mapping[str, Any]) -> Record:
         prefix="evaluate.",
         weights=weights,
         training=training,
+    )  # fmt: skip
+
+
+def _ensemble(folder: Path, provenance: Mapping[str, Any]) -> Record:
+    """Read the record of a mean, whose figures have the names of a system's."""
+    figures = files.read_json(folder / "metrics.json")
+    parameters = dict(provenance["parameters"])
+    parameters["evaluate"] = _evaluated(parameters["evaluate"])
+    parameters["ensembles"] = {folder.name: ", ".join(figures["members"])}
+    images = datasets.listed(
+        "manifest.csv", provenance["inputs"], {"test": datasets.of_rates(figures["test"])}
+    )
+    what = f"Mean of {', '.join(figures['members'])}"
+    return build(
+        folder, provenance,
+        parameters=parameters,
+        figures=metrics.of_evaluation(figures | {"explanations": {}}),  # it has no network
+        images=images,
+        note=notes.written(what, provenance, images, notes.evaluation(figures)),
+        artifacts=_names(folder),
     )  # fmt: skip
 
 
@@ -256,8 +273,20 @@ _READERS: dict[str, Callable[[Path, Mapping[str, Any]], Record | None]] = {
     "external": _external,
     "shift": _shift,
     "evaluate": _evaluate,
+    "ensemble": _ensemble,
     "compare": _compare,
 }
+
+
+def _evaluated(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``evaluate`` of params.yaml with one parameter for all rules of the threshold.
+
+    MLflow's runs can be told apart by it.
+    """
+    rule = settings["threshold"]
+    if isinstance(rule, Mapping):
+        rule = ", ".join(f"{key}: {value}" for key, value in rule.items())
+    return {**settings, "threshold": rule}
 
 
 def _names(folder: Path) -> list[str]:

@@ -30,7 +30,7 @@ WORKSPACE = "workspace"
 # The stages' output folders in pipeline order, so that training is logged before its evaluation.
 FOLDERS = (
     "raw", "splits", "tensors/*", "weights/*", "features/*", "audits", "models/*", "externals/*",
-    "shifts/*", "evaluations/*", "reports",
+    "shifts/*", "evaluations/*", "ensembles/*", "reports",
 )  # fmt: skip
 
 
