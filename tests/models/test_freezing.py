@@ -15,6 +15,7 @@ from tests.small import (
     no_transforms,
     phase,
     pixels,
+    resnet18,
     system,
     vgg16,
     weights_of,
@@ -165,6 +166,13 @@ class TestFeatureExtractor:
                 params.FromLayer(from_layer=100),
                 "block_10_project_BN",
                 id="before a skip connection",
+            ),
+            # KerasHub has called these layers before.
+            pytest.param(
+                resnet18(),
+                params.Blocks(blocks=(5,)),
+                "stack2_block1_out",
+                id="in a backbone of KerasHub",
             ),
         ],
     )

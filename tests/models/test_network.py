@@ -8,13 +8,13 @@ from cxr import params
 from cxr.errors import InputError
 from cxr.models import network
 from tests.small import (
-    SIZE,
     SYSTEMS,
     TINY,
     assert_same,
     head,
     ids,
     pixels,
+    resnet18,
     system,
     weights_of,
     with_output,
@@ -66,15 +66,26 @@ class TestBuild:
         assert model.get_layer("head_output").kernel.shape == (3, 1)
 
     @pytest.mark.parametrize(("pool", "of"), [("average", np.mean), ("max", np.max)])
-    def test_pools_each_of_several_layers_and_concatenates_them(self, pool, of):
-        model = network.build(system(head=head(pool=pool, layers=("block2_conv1", "block1_pool"))))
+    @pytest.mark.parametrize(
+        ("make", "layers"),
+        [
+            pytest.param(system, ("block2_conv1", "block1_pool"), id="tiny"),
+            # KerasHub has called these layers before.
+            pytest.param(resnet18, ("stack2_block1_out", "stack1_block0_add"), id="resnet18"),
+        ],
+    )
+    def test_pools_each_of_several_layers_and_concatenates_them(self, make, layers, pool, of):
+        settings = make(head=head(pool=pool, layers=layers))
+        model = network.build(settings)
         names = [layer.name for layer in model.layers if layer.name.startswith("head_")]
         assert names == ["head_pool_1", "head_pool_2", "head_pools", "head_output"]
-        parts = keras.Model(
-            model.input, [model.get_layer(n).output for n in ("block2_conv1", "block1_pool")]
-        )
-        expected = [of(np.asarray(maps), axis=(1, 2)) for maps in parts(pixels(3, SIZE))]
-        found = keras.Model(model.input, model.get_layer("head_pools").output)(pixels(3, SIZE))
+        # Its layers have been called once, so that `output` can only be that of this network.
+        loaded = keras.models.model_from_json(network.architecture(model))
+        loaded.set_weights(model.get_weights())
+        parts = keras.Model(loaded.input, [loaded.get_layer(name).output for name in layers])
+        images = pixels(3, settings.image_size)
+        expected = [of(np.asarray(maps), axis=(1, 2)) for maps in parts(images)]
+        found = keras.Model(model.input, model.get_layer("head_pools").output)(images)
         np.testing.assert_allclose(found, np.hstack(expected), rtol=1e-5)
 
     def test_leaves_out_what_comes_after_the_last_layer_of_the_head(self):

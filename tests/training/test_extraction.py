@@ -11,7 +11,7 @@ import pytest
 from cxr import files, params
 from cxr.models import network
 from cxr.training import extraction, feature_files, features
-from tests.small import APPEARANCE, AUGMENTATION, PERTURBATION, head, phase, weights_of
+from tests.small import APPEARANCE, AUGMENTATION, PERTURBATION, head, phase, weights_of, xrays
 from tests.trained import IMAGES, INDEX, plain, train, val_loss
 from tests.training.test_device import CPU
 from tests.training.test_device import settings as training
@@ -122,6 +122,18 @@ class TestExtract:
             np.testing.assert_allclose(ours, theirs, rtol=0.02, atol=2e-3)
         loss = with_files.history["val_loss"]
         np.testing.assert_allclose(loss, without.history["val_loss"], rtol=5e-3)
+
+    def test_finds_the_layers_of_a_backbone_that_kerashub_has_called_before(self, tmp_path):
+        images, _ = xrays({"train": (6, 13), "val": (3, 5), "test": (2, 2)}, size=32)
+        settings = two_phases(
+            backbone="resnet18", image_size=32,
+            phases={"head": phase("head"), "block": phase(params.Blocks(blocks=(5,)))},
+        )  # fmt: skip
+        held = feature_files.opened(extract(tmp_path, settings, images=images))
+        assert {name: (of.layer, of.array.shape) for name, of in held.items()} == {
+            "head": ("head_pool", (27, 512)),
+            "block": ("stack2_block1_out", (27, 2, 2, 256)),
+        }
 
     def test_phases_on_other_data_have_other_files(self, tmp_path, passes):
         phases = {"a": phase("head"), "b": phase("head", data="perturbed")}

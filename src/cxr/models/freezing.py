@@ -7,7 +7,7 @@ from keras import layers
 
 from cxr import augment, params
 from cxr.errors import InputError
-from cxr.models import backbones, head
+from cxr.models import backbones, graph, head
 
 # Names of the layers before the backbone.
 INPUT_LAYERS = ("xray", augment.AS_FLOAT, "grey_to_rgb", "preprocess")
@@ -121,8 +121,9 @@ def feature_extractor(model: keras.Model) -> tuple[keras.Model, keras.Model] | N
         if layer.trainable_weights or isinstance(layer, layers.Dropout)
     )
     frozen = model.layers[: next(changing, 0)]
+    outputs = graph.outputs(model)
     while any(layer.weights for layer in frozen):
-        features = frozen.pop().output
+        features = outputs[frozen.pop().name]
         try:  # ValueError: a later layer also uses an earlier output (a skip), so try one before
             return keras.Model(model.input, features), keras.Model(
                 features, model.output, name=model.name

@@ -11,7 +11,7 @@ from keras import layers
 
 from cxr import augment, params
 from cxr.errors import InputError
-from cxr.models import backbones, freezing, head, weights
+from cxr.models import backbones, freezing, graph, head, weights
 
 
 def build(
@@ -85,7 +85,8 @@ def _features(backbone: keras.Model, system: params.System) -> list[Any]:
                 f"did you mean {', '.join(close[:-1])} or {close[-1]}?"
             )
             raise InputError(message)
-    return [backbone.get_layer(name).output for name in system.head.layers]
+    outputs = graph.outputs(backbone)
+    return [outputs[name] for name in system.head.layers]
 
 
 @contextmanager

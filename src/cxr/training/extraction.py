@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import files, params
-from cxr.models import network, weights
+from cxr.models import graph, network, weights
 from cxr.training import batches, device, feature_files, features, fingerprint, precision
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,8 @@ def _cut(
     settings: Settings,
     inputs: Mapping[str, str],
 ) -> Cut:
-    size = 2 * math.prod(model.get_layer(layer).output.shape[1:])  # bytes of an image in float16
+    output = graph.outputs(model)[layer]
+    size = 2 * math.prod(output.shape[1:])  # bytes of an image in float16
     passing = features.once(data, system.augmentation, LIMIT / size)
     whole = features.once(data, system.augmentation, math.inf)
     if passing.views != whole.views:
@@ -135,7 +136,7 @@ def _cut(
         )  # fmt: skip
     for part in model.layers:
         part.trainable = False  # in the architecture; which phases train a layer changes no feature
-    frozen = keras.Model(model.input, model.get_layer(layer).output, name="frozen")
+    frozen = keras.Model(model.input, output, name="frozen")
     depends: dict[str, Any] = {"architecture": frozen.to_json(), "data": kind}
     if passing.maps is not None and system.augmentation is not None:
         depends |= {"augmentation": system.augmentation.model_dump(), "seed": settings.seed}
@@ -159,8 +160,8 @@ def _compute(
 
     def extractor(policy: str) -> keras.Model:
         model = build(policy)
-        outputs = [model.get_layer(cut.layer).output for cut in cuts]
-        return keras.Model(model.input, outputs, name=policy)
+        outputs = graph.outputs(model)
+        return keras.Model(model.input, [outputs[cut.layer] for cut in cuts], name=policy)
 
     passing = cuts[0].passing
     sample = np.resize(passing.rows, batch_size)  # a whole batch, also of fewer images
