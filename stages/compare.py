@@ -6,7 +6,7 @@ It reads weights/, models/, evaluations/, ensembles/ and audits/.
 import logging
 
 from cxr import models, params, sweep
-from cxr.report import page, results
+from cxr.report import page, results, states
 from cxr.tracking import provenance
 from stages import (
     AUDITS,
@@ -35,12 +35,13 @@ def work(settings: params.Params) -> None:
     ]  # fmt: skip
     started = provenance.start("compare", settings, used, inputs)
     published = SOURCES / "published.yaml"
-    # `dvc repro` evaluates all systems first; the demo runs only some of them.
-    systems = [name for name in settings.systems if (EVALUATIONS / name / "metrics.json").is_file()]
+    # `dvc repro` evaluates all systems first. The demo runs only some of them, and others may fail.
+    found = states.states(settings.systems, WEIGHTS, MODELS, EVALUATIONS)
+    systems = [name for name, state in found.items() if state == states.EVALUATED]
     collected = results.collect(systems, MODELS, WEIGHTS, EVALUATIONS, published)
     shared = results.context(
-        settings, SPLITS / "manifest.csv", SPLITS / "summary.json", RAW / "source.json", AUDITS,
-        SOURCES / sweep.FILE, ENSEMBLES,
+        settings, found, SPLITS / "manifest.csv", SPLITS / "summary.json", RAW / "source.json",
+        AUDITS, SOURCES / sweep.FILE, ENSEMBLES,
     )  # fmt: skip
     log.info("\n%s\n", page.write(collected, shared, REPORTS))
     # DVC skips an evaluation if a new training gave the same weights. Without this, the run of that

@@ -17,6 +17,7 @@ from cxr.labels import CLASSES, SPLITS
 from cxr.report import differences, page
 from cxr.report.answer import Verdict, verdict
 from cxr.report.results import Context, Result, collect, context
+from cxr.report.states import EVALUATED, NOT_RUN, unevaluated
 from cxr.report.tables import comparison, phase_table, text
 from tests.report.evidence import ARCHIVE, png
 
@@ -43,8 +44,10 @@ class Project:
 
     def context(self, protocol: str = "grouped") -> Context:
         settings = params.load(REPOSITORY / "params.yaml")
+        evaluated = {path.name for path in (self.root / "evaluations").glob("*")}
         shared = context(
             settings,
+            {name: EVALUATED if name in evaluated else NOT_RUN for name in settings.systems},
             self.root / "splits/manifest.csv",
             self.root / "splits/summary.json",
             self.root / "raw/source.json",
@@ -85,7 +88,8 @@ def tables(results: list[Result], shared: Context) -> tuple[pd.DataFrame, pd.Dat
 
 def terminal(results: list[Result], shared: Context) -> list[str]:
     """Return the lines of comparison.txt."""
-    return text(verdict(results, shared), *tables(results, shared)).splitlines()
+    found = text(verdict(results, shared), *tables(results, shared), unevaluated(shared.systems))
+    return found.splitlines()
 
 
 def with_settings(result: Result, **changes: Any) -> Result:

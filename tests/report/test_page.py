@@ -12,7 +12,7 @@ import pytest
 
 from cxr import files
 from cxr.labels import SPLITS
-from cxr.report import differences, picture, style
+from cxr.report import differences, picture, states, style
 from cxr.report import page as pages
 from cxr.report.answer import verdict
 from cxr.report.results import Context, Result
@@ -168,6 +168,18 @@ class TestTop:
         text = render(results, with_unknown_patients(shared, 3))
         assert '<header class="warned">' in text
         assert '<p class="warning">3 of 240 images have no known patient' in text
+
+    def test_a_system_without_an_evaluation_has_a_row_that_says_so(
+        self, results: list[Result], shared: Context
+    ) -> None:
+        names = {"cnn": states.NO_MODEL, "probe": states.NO_EVALUATION, "late": states.NOT_RUN}
+        text = render(results, replace(shared, systems={**shared.systems, **names}))
+        words = section(text, "systems")
+        for name in ("cnn", "probe"):
+            assert f"{name} not evaluated {names[name]}" in words
+        rows = re.findall(r'<th scope="row" role="rowheader"[^>]*>(.*?)</th>', text)
+        assert rows[len(results) :][:2] == ["probe", "cnn"]  # after the others
+        assert re.search("Not run: .* and late[.]", words)
 
     def test_one_system_has_no_pairs(self, results: list[Result], shared: Context) -> None:
         assert 'id="pairs"' not in render(results[:1], shared)

@@ -63,6 +63,11 @@ class TestFiles:
         with pytest.raises(InputError, match=f"{missing} is missing: make it with `dvc repro`"):
             project.context()
 
+    def test_without_a_system_there_is_nothing_to_compare(self, tmp_path: Path) -> None:
+        project = write_project(tmp_path, 12)
+        with pytest.raises(InputError, match="no system has been evaluated"):
+            project.collect()
+
     def test_a_truncated_file_is_named(self, tmp_path: Path) -> None:
         project = write_project(tmp_path, 12, vgg16_transfer=2.0)
         (tmp_path / "models/vgg16_transfer/train.json").write_text('{"seed": ')

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from cxr import files
+from cxr.report import states
 from cxr.report.answer import verdict
 from cxr.report.results import Context, Result
 from cxr.report.tables import COUNTS, METRICS, comparison, text
@@ -149,15 +150,27 @@ class TestText:
         rows, phases = tables([changed, results[1]], shared)
         rows["initial_weights"] = "mobilenet_v2_imagenet_no_top.weights.h5"
         phases["phase"] = phases["phase"].replace("features", "features_that_are_frozen")
-        found = text(verdict([changed, results[1]], shared), rows, phases)
+        found = text(verdict([changed, results[1]], shared), rows, phases, {})
         assert "- after features_th" in found
         assert max(map(len, found.splitlines())) <= 120
+
+    def test_systems_without_an_evaluation_come_last(
+        self, results: list[Result], shared: Context
+    ) -> None:
+        systems = {**shared.systems, "cnn": states.NO_MODEL, "probe": states.NOT_RUN}
+        lines = terminal(results, replace(shared, systems=systems))
+        row = next(place for place, line in enumerate(lines) if line.startswith("cnn"))
+        assert lines[row].split() == ["cnn", *["\N{EN DASH}"] * 10]
+        assert lines[row - 1].startswith("vgg16_scratch")
+        assert lines[row + 1] == ""
+        assert f"cnn is not evaluated: {states.NO_MODEL}" in lines
+        assert not any("probe" in line for line in lines)
 
     def test_a_head_of_few_parameters_does_not_read_as_none(
         self, results: list[Result], shared: Context
     ) -> None:
         rows, phases = tables(results, shared)
-        found = text(verdict(results, shared), rows.assign(trainable=1281), phases)
+        found = text(verdict(results, shared), rows.assign(trainable=1281), phases, {})
         assert "<0.1/27.6" in found
 
     def test_published_accuracy_on_perturbed_images(self, phased: Result, shared: Context) -> None:

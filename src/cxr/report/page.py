@@ -28,6 +28,7 @@ from cxr.report import (
     picture,
     published,
     robustness,
+    states,
     style,
     subtypes,
     template,
@@ -82,7 +83,7 @@ def write(results: Sequence[Result], shared: Context, folder: Path) -> str:
     rows, steps = comparison(results, answer.yardstick), phase_table(phases)
     versus, kinds = comparisons.table(results, shared), subtypes.table(results, shared)
     shared = replace(shared, comparisons=versus, subtypes=kinds)
-    table = text(answer, rows, steps)
+    table = text(answer, rows, steps, states.unevaluated(shared.systems))
     tested = [
         figures.Tested(r.name, r.colour, r.test, r.perturbed, r.roc, r.precision_recall)
         for r in results
@@ -148,7 +149,8 @@ def _values(
         "metrics": METRICS,
         "splits": (*SPLITS, "perturbed"),
         "no_anatomy": audits.no_anatomy(shared.audit),
-        "missing": [name for name in shared.systems if name not in names],
+        "unevaluated": states.unevaluated(shared.systems),
+        "not_run": [name for name, state in shared.systems.items() if state == states.NOT_RUN],
         "commit": _commit(results),
         "experiments": list(
             dict.fromkeys(filter(None, (r.provenance["dvc"]["experiment"] for r in results)))

@@ -1,7 +1,7 @@
 """Read the files behind the report: those of each system, and those that all systems share."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,7 @@ class Context:
     """The settings and files that all systems of a run share.
 
     Attributes:
-        systems: the names of all systems of params.yaml, also of those without an evaluation.
+        systems: how far each system of params.yaml got, from :func:`cxr.report.states.states`.
         protocol: ``split.protocol`` of params.yaml.
         threshold: ``evaluate.threshold`` of params.yaml: a number or a rule.
         stakes: ``evaluate.prevalence`` and ``evaluate.false_alarms_per_miss`` of params.yaml.
@@ -156,7 +156,7 @@ class Context:
         ensembles: those of params.yaml that have been evaluated.
     """
 
-    systems: Sequence[str]
+    systems: Mapping[str, str]
     protocol: str
     threshold: float | str | params.Sensitivity
     stakes: metrics.Stakes
@@ -188,7 +188,7 @@ def collect(
         published: path of published.yaml.
 
     Raises:
-        InputError: a file is missing or cannot be read.
+        InputError: there is no system, or a file is missing or cannot be read.
     """
     figures = _published_figures(published)
     results = []
@@ -216,11 +216,18 @@ def collect(
                 gallery_picture=_picture(evaluation / "gallery.png"),
             )
         )
+    if not results:
+        message = (
+            "no system has been evaluated, so there is nothing to compare: run `dvc repro`, which "
+            "says what fails"
+        )
+        raise InputError(message)
     return results
 
 
 def context(
     settings: params.Params,
+    systems: Mapping[str, str],
     manifest: Path,
     summary: Path,
     source: Path,
@@ -232,6 +239,7 @@ def context(
 
     Args:
         settings: params.yaml.
+        systems: from :func:`cxr.report.states.states`.
         manifest: splits/manifest.csv.
         summary: splits/summary.json.
         source: raw/source.json.
@@ -244,7 +252,7 @@ def context(
     """
     origin = files.read_json(source)
     return Context(
-        systems=list(settings.systems),
+        systems=systems,
         protocol=settings.split.protocol,
         threshold=settings.evaluate.threshold,
         stakes=metrics.Stakes(

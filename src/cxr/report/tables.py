@@ -41,7 +41,9 @@ def phase_table(phases: Phases) -> pd.DataFrame:
     return pd.DataFrame([_phase_row(phase) for system in phases.values() for phase in system])
 
 
-def text(verdict: Verdict, rows: pd.DataFrame, phases: pd.DataFrame) -> str:
+def text(
+    verdict: Verdict, rows: pd.DataFrame, phases: pd.DataFrame, unevaluated: Mapping[str, str]
+) -> str:
     """Return the answer and the comparison as plain text for a terminal of 120 columns.
 
     Args:
@@ -49,6 +51,7 @@ def text(verdict: Verdict, rows: pd.DataFrame, phases: pd.DataFrame) -> str:
         rows: from :func:`comparison`.
         phases: from :func:`phase_table`. Earlier phases and published figures are listed under
             their system.
+        unevaluated: from :func:`cxr.report.states.unevaluated`; they come last, with dashes.
     """
     headers = (
         "system", "weights", "params, M", "epochs", "AUC", "95 %", "perturbed", "accuracy",
@@ -58,6 +61,8 @@ def text(verdict: Verdict, rows: pd.DataFrame, phases: pd.DataFrame) -> str:
     lines = [list(headers)]
     for _, row in rows.iterrows():
         lines += _lines(row, phases[phases["system"] == row["system"]].iloc[:-1])
+    for name in unevaluated:
+        lines.append([_shortened(name, 20), *[wording.DASH] * (len(headers) - 1)])
     align = ["right" if header in right else "left" for header in headers]
     # The headers are passed as a row, because tabulate would otherwise widen their columns.
     table = tabulate(lines, tablefmt="plain", disable_numparse=True, colalign=align)
@@ -65,7 +70,7 @@ def text(verdict: Verdict, rows: pd.DataFrame, phases: pd.DataFrame) -> str:
     rule = "-" * max(map(len, [top, *rest]))
     answer, notes = (
         [part for line in found for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ")]
-        for found in (_answer(verdict), _notes(rows))
+        for found in (_answer(verdict), _notes(rows, unevaluated))
     )
     return "\n".join([*answer, "", top, rule, *rest, "", *notes])
 
@@ -182,12 +187,13 @@ def _published_lines(row: pd.Series) -> list[list[str]]:
     return [["- published", "", "", "", auc, "", "", "", accuracy, recall, ""]] if found else []
 
 
-def _notes(rows: pd.DataFrame) -> list[str]:
+def _notes(rows: pd.DataFrame, unevaluated: Mapping[str, str]) -> list[str]:
     """Return the lines under the table."""
     split = rows["published_split"].dropna()
     return [
         "params, M: millions of parameters, trained/all. perturbed: AUC on the perturbed test set.",
         "accuracy, recall, specif(icity): at the locked threshold. at 0.5: accuracy there.",
+        *(f"{name} is not evaluated: {reason}" for name, reason in unevaluated.items()),
         *(
             f"published, {', '.join(rows['system'][split[split == words].index])}: {words}"
             for words in split.unique()
