@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from cxr.errors import InputError
-from cxr.shifts import sets, shifted
+from cxr.shifts import images, sets, shifted
 from tests.evaluation.spot import write_model
 from tests.memory import peak
 from tests.small import SIZE, xrays
@@ -43,7 +43,7 @@ def test_images_that_are_not_shifted_have_the_models_probability(predicted):
 def test_shifted_images_are_shifted_before_the_model_sees_them(predicted):
     shown = np.stack(
         [
-            shifted.shifted_image(
+            images.shifted_image(
                 IMAGES.__getitem__, sets.Shift(t.kind, t.strength), t.id, t.label, t.row, 0
             )
             for t in TASKS.itertuples()
@@ -62,9 +62,9 @@ def test_the_batch_size_does_not_matter(model, predicted, batch_size):
 def test_the_draws_of_an_image_do_not_depend_on_the_others(predicted):
     noise = sets.Shift("noise", 40)
     one, other = (
-        shifted.shifted_image(IMAGES.__getitem__, noise, "x0001", 0, 1, seed) for seed in (0, 1)
+        images.shifted_image(IMAGES.__getitem__, noise, "x0001", 0, 1, seed) for seed in (0, 1)
     )
-    again = shifted.shifted_image(lambda _: IMAGES[1], sets.Shift("noise", 40.0), "x0001", 1, 5, 0)
+    again = images.shifted_image(lambda _: IMAGES[1], sets.Shift("noise", 40.0), "x0001", 1, 5, 0)
     assert (one != other).any()
     np.testing.assert_array_equal(one, again)
 

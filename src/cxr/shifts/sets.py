@@ -76,6 +76,13 @@ def tasks(index: pd.DataFrame, images: int, seed: int) -> pd.DataFrame:
     )
 
 
+def shifted_validation(index: pd.DataFrame, images: int, seed: int) -> pd.DataFrame:
+    """List the validation images under every shift, as :func:`tasks` does, but not unshifted."""
+    found = tasks(index, images, seed)
+    wanted = (found["set"] == "validation") & (found["kind"] != NONE.kind)
+    return found[wanted].reset_index(drop=True)
+
+
 def listed(
     name: str, shifts: Sequence[Shift], index: pd.DataFrame, rows: np.ndarray
 ) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from cxr.data.image import SMOOTH
-from cxr.shifts import kinds, sets, shifted
+from cxr.shifts import images, kinds, sets
 
 SIDE = 150  # side of an image in pixels
 GAP = 8  # pixels between images
@@ -40,7 +40,7 @@ def draw(load: Callable[[int], np.ndarray], index: pd.DataFrame, seed: int) -> I
         drawing.text((x, y), caption, fill=0)
         for number, row in enumerate(rows):
             about = index.iloc[row]
-            shown = shifted.shifted_image(load, shift, about["id"], about["label"], row, seed)
+            shown = images.shifted_image(load, shift, about["id"], about["label"], row, seed)
             picture = Image.fromarray(shown).resize((SIDE, SIDE), SMOOTH)
             sheet.paste(picture, (x, y + CAPTION + number * (SIDE + GAP)))
     return sheet

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from cxr import seeding
-from cxr.shifts import kinds, sets
+from cxr.shifts import images, sets
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,7 +45,7 @@ def predict(
 
     def made(start: int) -> np.ndarray:
         batch = [
-            shifted_image(load, sets.Shift(kind, strength), name, label, row, seed)
+            images.shifted_image(load, sets.Shift(kind, strength), name, label, row, seed)
             for kind, strength, name, label, row in rows[start : start + batch_size]
         ]
         # Filled with copies of the last image: TensorFlow traces a model for every batch size.
@@ -63,29 +62,6 @@ def predict(
             bar.update(len(of_batch))
     columns = tasks[list(sets.COLUMNS)]
     return columns.assign(probability=probabilities.astype("float64").round(7))
-
-
-def shifted_image(
-    load: Callable[[int], np.ndarray],
-    shift: sets.Shift,
-    name: str,
-    label: int,
-    row: int,
-    seed: int,
-) -> np.ndarray:
-    """Return the image of a row under a shift, uint8 [size, size]; see :func:`predict`.
-
-    Args:
-        load: returns the image of a row.
-        shift: kind and strength.
-        name: the image's id.
-        label: 0 or 1.
-        row: of the image.
-        seed: ``seed`` of params.yaml.
-    """
-    strength = float(shift.strength)  # 1 and 1.0 are one strength, and a table may hold either
-    draws = seeding.generator(seed, "shift", str(name), shift.kind, repr(strength))
-    return kinds.shifted(load(row), shift.kind, strength, int(label), draws)
 
 
 def _ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
