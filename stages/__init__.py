@@ -30,8 +30,8 @@ gc.set_threshold(100_000, 50, 100)
 
 RAW, SPLITS, TENSORS = Path("raw"), Path("splits"), Path("tensors")
 WEIGHTS, FEATURES, MODELS = Path("weights"), Path("features"), Path("models")
-EXTERNALS, SHIFTS, EVALUATIONS = Path("externals"), Path("shifts"), Path("evaluations")
-ENSEMBLES, AUDITS = Path("ensembles"), Path("audits")
+SHIFTED, EXTERNALS, SHIFTS = Path("shifted"), Path("externals"), Path("shifts")
+EVALUATIONS, ENSEMBLES, AUDITS = Path("evaluations"), Path("ensembles"), Path("audits")
 REPORTS, SOURCES = Path("reports"), Path("sources")
 
 

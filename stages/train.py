@@ -1,4 +1,4 @@
-"""Train a system: tensors/<size>/, weights/<system>/, features/<system>/ -> models/<system>/."""
+"""Train a system: tensors/<size>/, {weights,features,shifted}/<system>/ -> models/<system>/."""
 
 import logging
 
@@ -9,8 +9,19 @@ from cxr.data import cache
 from cxr.errors import InputError
 from cxr.models import freezing, origin, weights
 from cxr.tracking import live, provenance
-from cxr.training import checkpoint, device, feature_files, fingerprint, fit
-from stages import FEATURES, MODELS, TENSORS, WEIGHTS, add_shared, add_system, finish, parser, run
+from cxr.training import checkpoint, device, feature_files, fingerprint, fit, shifted_files
+from stages import (
+    FEATURES,
+    MODELS,
+    SHIFTED,
+    TENSORS,
+    WEIGHTS,
+    add_shared,
+    add_system,
+    finish,
+    parser,
+    run,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +44,10 @@ def work(settings: params.Params, system: str, freeze_blocks: int | None, pertur
     frozen = FEATURES / system / feature_files.FOLDER
     inputs = [tensors / "images.npy", tensors / "index.csv", WEIGHTS / system / origin.FOLDER]
     inputs += [frozen]
+    validation, shifted = SHIFTED / system / shifted_files.FOLDER, None
+    if shifted_files.wanted(chosen):
+        shifted = shifted_files.opened(validation)
+        inputs += [validation]
     started = provenance.start("train", settings, used, inputs, system)
     keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
     device.set_deterministic(settings.training)
@@ -51,7 +66,7 @@ def work(settings: params.Params, system: str, freeze_blocks: int | None, pertur
             trained = fit.train(
                 chosen, images, index, initial, policy, settings.perturbation,
                 settings.inference_batch_size, settings.seed, progress.epoch, kept,
-                feature_files.opened(frozen),
+                feature_files.opened(frozen), shifted,
             )  # fmt: skip
             saved = fit.save(trained, folder, freeze_blocks)
         about = trained.training | {"backend": keras.backend.backend(), "sittings": sittings}

@@ -41,7 +41,7 @@ TINY = {
     **{f"systems.cnn.phases.{phase}.steps_per_epoch": 2 for phase in ("clean", "perturbed")},
 }
 # The stages with an item per system.
-OF_SYSTEM = ("weights", "features", "train", "shift", "evaluate")
+OF_SYSTEM = ("weights", "features", "shifted", "train", "shift", "evaluate")
 ENSEMBLE = "both"  # the mean of all systems, where there are two
 LIMIT = 900  # seconds for a command: several times what the longest takes on two busy cores
 YAML_12 = YAML(typ="safe", pure=True)

@@ -127,6 +127,18 @@ def test_frozen_features_depend_on_every_phase():
         assert {line[place] for place in named} == set(systems[name].phases), name
 
 
+def test_training_depends_on_shifted_images_and_not_on_how_they_are_shifted():
+    train, shifted = body("train"), body("shifted")
+    images = "shifted/${key}/validation"
+    assert images in train["deps"] and images in shifted["outs"]
+    code = ("src/cxr/shifts", "stages/shifted.py")
+    assert not [dep for dep in train["deps"] if dep.startswith(code)]
+    assert not [entry for entry in train["params"] if entry.startswith("shift")]
+    kinds = {f"src/cxr/shifts/{name}.py" for name in ("images", "kinds", "sets")}
+    assert kinds <= listed("shifted")
+    assert {"shift.images", "seed", "systems.${key}.phases"} == set(shifted["params"])
+
+
 def test_every_system_has_its_image_size_cached():
     cached = re.findall(r"systems\.(\w+)\.image_size", str(PIPELINE["preprocess"]["foreach"]))
     assert cached == list(PIPELINE["train"]["foreach"])

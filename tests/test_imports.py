@@ -53,6 +53,7 @@ def loaded(root: Path, path: str, stage: str, *arguments: str) -> set[str]:
     ("stage", "expected"),
     [
         *((name, set()) for name in ("download", "split", "preprocess", "weights")),
+        ("shifted", set()),
         ("audit", {"sklearn"}),
         ("compare", {"sklearn", "matplotlib"}),
     ],

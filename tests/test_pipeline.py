@@ -167,6 +167,26 @@ class TestReruns:
             seen.append(clone.stages("exp", "run", "--temp", *settings, *targets))
         assert seen == [{"features@cnn", "train@cnn"}, {"train@cnn"}]
 
+    def test_shifted_images_retrain_the_systems_that_restore_by_them(self, clone):
+        items = [f"{stage}@{name}" for stage in ("shifted", "train") for name in SYSTEMS]
+        own = ("-S", "systems.cnn.phases.clean.restore=shifted_loss", "-S", "shift.images=4")
+        run = ("exp", "run", "--temp", *own, "--single-item", *items)
+        shifted = {f"shifted@{name}" for name in SYSTEMS}
+        assert clone.stages(*run, "-n", "shifted") == shifted | {"train@cnn"}
+        path = "models/cnn/history.csv"
+        clone.call("dvc", "get", ".", path, "--rev", "shifted", "--out", "shifted.csv", "--force")
+        history = pd.read_csv(clone.root / "shifted.csv").set_index("phase")["shifted_loss"]
+        assert history["clean"] > 0 and np.isnan(history["perturbed"])
+        (clone.root / "shifted.csv").unlink()
+        code = clone.root / "src/cxr/shifts/kinds.py"
+        before = code.read_text()
+        try:
+            code.write_text(f"{before}# other code, equal images\n")
+            assert clone.stages(*run) == shifted
+        finally:
+            code.write_text(before)
+        clone.call("dvc", "exp", "remove", "shifted")
+
     def test_an_archive_of_another_hospital_is_read_once_and_predicted(self, clone):
         archive = f"+evaluate.external.clinic='{clone.root}/tiny.zip'"
         targets = ("--single-item", "external@clinic", "shift@cnn")

@@ -85,6 +85,7 @@ def test_a_bug_has_its_traceback(monkeypatch):
         "preprocess",
         "weights",
         "features",
+        "shifted",
         "audit",
         "train",
         "external",

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import augment, params
-from cxr.training import checkpoint, feature_files, fit
+from cxr.training import checkpoint, feature_files, fit, shifted_files
 from tests.small import PERTURBATION, SIZE, head, system, xrays
 
 IMAGES, INDEX = xrays({"train": (6, 13), "val": (3, 5), "test": (2, 2)})
@@ -37,6 +37,7 @@ def train(
     images: np.ndarray = IMAGES,
     kept: checkpoint.Checkpoint | None = None,
     held: Mapping[str, feature_files.Features] | None = None,
+    shifted: shifted_files.Shifted | None = None,
 ) -> fit.Trained:
     return fit.train(
         settings,
@@ -50,6 +51,7 @@ def train(
         on_epoch,
         kept,
         held or {},
+        shifted,
     )
 
 

@@ -57,7 +57,7 @@ def targets(settings: Mapping[str, Any]) -> list[str]:
     """Return the stages that the demo runs, in their order: those of its systems alone."""
     systems = settings["systems"]
     sizes = sorted({system["image_size"] for system in systems.values()})
-    stages = ("weights", "features", "train", "shift", "evaluate")
+    stages = ("weights", "features", "shifted", "train", "shift", "evaluate")
     of_systems = [f"{stage}@{name}" for stage in stages for name in systems]
     before = ["download", "split", *(f"preprocess@{size}" for size in sizes)]
     return [*before, *of_systems, "audit", "compare"]

@@ -215,7 +215,7 @@ class Phase(Frozen):
     epochs: Annotated[int, Field(ge=1)]
     steps_per_epoch: Annotated[int, Field(ge=1)] | None
     early_stopping: EarlyStopping | None
-    restore: Literal["val_loss", "val_accuracy"] | None
+    restore: Literal["val_loss", "val_accuracy", "shifted_loss"] | None
 
     @field_validator("cosine")
     @classmethod

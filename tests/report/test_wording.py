@@ -68,6 +68,11 @@ def test_layers_trained(rule: Any, words: str) -> None:
             "improvement in validation loss; restores the weights of the epoch with the lowest "
             "validation loss",
         ),
+        (
+            {"restore": "shifted_loss"},
+            "Adam at 0.0001; all whole batches in each epoch; no early stopping; restores the "
+            "weights of the epoch with the lowest loss on validation images under simulated shifts",
+        ),
     ],
 )
 def test_how_a_phase_trains(changes: dict[str, Any], words: str) -> None:

@@ -89,7 +89,8 @@ class TestTargets:
         assert demo.targets({"systems": systems}) == [
             "download", "split", "preprocess@32", "preprocess@64",
             "weights@a", "weights@b", "weights@c",
-            "features@a", "features@b", "features@c", "train@a", "train@b", "train@c",
+            "features@a", "features@b", "features@c", "shifted@a", "shifted@b", "shifted@c",
+            "train@a", "train@b", "train@c",
             "shift@a", "shift@b", "shift@c",
             "evaluate@a", "evaluate@b", "evaluate@c", "audit", "compare",
         ]  # fmt: skip

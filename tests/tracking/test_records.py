@@ -143,6 +143,26 @@ def test_features_have_a_record_where_there_are_some(project, computed):
         assert record.artifacts == ["frozen/features.json", "provenance.json"]
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_shifted_images_have_a_record_where_there_are_some(project, wanted):
+    from cxr.tracking import provenance
+
+    folder = Path("shifted/vgg")
+    started = provenance.start("shifted", project.settings, {"seed": 0}, [], "vgg")
+    files.write_text(folder / "validation/index.csv", "id,label\n" + wanted * "a,0\na,0\n")
+    if wanted:
+        files.write_text(folder / "validation/images.npy", "images")
+    provenance.finish(started, folder)
+    record = records.of(folder)
+    why = records.nothing(files.read_json(folder / "provenance.json"))
+    assert why == (None if wanted else "no shifted images")
+    assert (record is not None) == wanted
+    if record is not None:
+        assert record.params == {"seed": "0", "images": "2"}
+        assert record.tags["system"] == "vgg"
+        assert record.artifacts == ["validation/index.csv", "provenance.json"]
+
+
 def test_an_archive_of_another_hospital_has_its_counts(project):
     from cxr.tracking import provenance
 
@@ -257,8 +277,9 @@ def test_training_has_the_curves_that_people_compare_and_counts_are_no_metrics(p
     record = records.of(project.train())
     assert set(record.metrics) == {"epochs", "seconds", "seconds_per_epoch"}
     row = dict.fromkeys(("learning_rate", "loss", "auc", "val_auc", "recall", "val_precision"), 0.5)
+    row |= {"shifted_loss": 0.5}
     assert set(metrics.of_epoch(row)) == {
-        "schedule/learning_rate", "epoch/loss", "epoch/auc", "epoch/val_auc"
+        "schedule/learning_rate", "epoch/loss", "epoch/auc", "epoch/val_auc", "epoch/shifted_loss",
     }  # fmt: skip
     assert record.params["parameters.total"] == "10"
     assert [(d.name, d.counts) for d in record.datasets] == [

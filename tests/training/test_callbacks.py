@@ -38,6 +38,7 @@ class TestRestore:
             pytest.param("val_loss", [0.3, 0.1, 0.1, 0.2], 1, id="the first of equal losses"),
             pytest.param("val_loss", [0.3, 0.2, 0.1], 2, id="the last one if it is the best"),
             pytest.param("val_loss", [0.1, 0.2, 0.3], 0, id="the first one if it is the best"),
+            pytest.param("shifted_loss", [0.3, 0.1, 0.2], 1, id="the lowest loss under shift"),
             pytest.param("val_accuracy", [0.3, 0.9, 0.5], 1, id="the highest accuracy"),
             pytest.param("val_accuracy", [0.9, 0.3, 0.9], 0, id="the first of equal accuracies"),
         ],
@@ -51,7 +52,7 @@ class TestRestore:
         restoring.on_train_begin()
         for epoch, value in enumerate(values, start=10):  # after ten epochs of earlier phases
             model.epoch = epoch
-            restoring.on_epoch_end(epoch, {"val_loss": value, "val_accuracy": value})
+            restoring.on_epoch_end(epoch, {restore: value})
         assert not model.stop_training
         restoring.on_train_end()
         assert restoring.best_epoch == model.epoch == 10 + best

@@ -1,4 +1,4 @@
-"""The cache of X-rays at one size, as the preprocess stage writes it."""
+"""Cached X-rays of one size, as the stages preprocess and shifted write them."""
 
 from pathlib import Path
 
@@ -9,23 +9,25 @@ from cxr import files
 from cxr.errors import InputError
 
 
-def open_cache(folder: Path) -> tuple[np.ndarray, pd.DataFrame]:
-    """Open the X-rays that the preprocess stage cached, without reading their pixels.
+def open_cache(folder: Path, stage: str | None = None) -> tuple[np.ndarray, pd.DataFrame]:
+    """Open the X-rays that a stage cached, without reading their pixels.
 
     Args:
-        folder: ``tensors/<size>``.
+        folder: for example ``tensors/<size>``.
+        stage: that wrote it; None: ``preprocess@<size>``.
 
     Returns:
-        Images uint8 [n, size, size], memory-mapped; and a table with one row per image: id, label
-        (0 or 1), split and patient.
+        Images uint8 [n, size, size], memory-mapped; and a table with one row per image: of
+        ``preprocess`` id, label (0 or 1), split and patient.
 
     Raises:
         InputError: one of the two files is missing or damaged, or they have different lengths.
     """
-    remake = f"run `dvc repro -s -f preprocess@{folder.name}`"
+    stage = stage or f"preprocess@{folder.name}"
+    remake = f"run `dvc repro -s -f {stage}`"
     for name in ("images.npy", "index.csv"):
         if not (folder / name).is_file():
-            message = f"{folder / name} is missing: run `dvc repro preprocess@{folder.name}`"
+            message = f"{folder / name} is missing: run `dvc repro {stage}`"
             raise InputError(message)
     try:
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)

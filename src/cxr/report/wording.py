@@ -15,6 +15,8 @@ _METRICS = {"val_loss": "validation loss", "val_accuracy": "validation accuracy"
 _RESTORED = {
     "val_loss": "restores the weights of the epoch with the lowest validation loss",
     "val_accuracy": "restores the weights of the epoch with the highest validation accuracy",
+    "shifted_loss": "restores the weights of the epoch with the lowest loss on validation images "
+    "under simulated shifts",
     None: "ends with the last epoch's weights",
 }
 

@@ -72,6 +72,7 @@ def of_shift(found: Mapping[str, Any]) -> dict[str, Any]:
 def of_epoch(row: Mapping[str, Any]) -> dict[str, float]:
     """Return an epoch's metrics for MLflow from a row of history.csv or Keras's logs."""
     curves = {f"epoch/{side}{name}" for side in ("", "val_") for name in CURVES}
+    curves |= {"epoch/shifted_loss"}  # of a phase that restores by it
     named = {f"epoch/{name}": value for name, value in numbers(row).items()}
     rate = {"schedule/learning_rate": named.get("epoch/learning_rate")}
     return numbers({name: value for name, value in named.items() if name in curves} | rate)

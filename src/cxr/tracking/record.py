@@ -84,7 +84,7 @@ def build(
     everything = tags(provenance) | dict(extra or {})
     if prefix:
         everything = {name: v for name, v in everything.items() if name not in OF_RUN}
-    of_system = ("weights", "features", "train", "shift", "evaluate", "ensemble")
+    of_system = ("weights", "features", "shifted", "train", "shift", "evaluate", "ensemble")
     system = {"system": folder.name} if provenance["stage"] in of_system else {}
     return Record(
         id=provenance["id"],

@@ -23,7 +23,7 @@ TRAINED = (WEIGHTS, "architecture.json", "history.csv", "train.json")
 # Outputs that no record reads; they are most of the bytes.
 UNREAD = (
     "raw/xrays.zip", "tensors/*/images.npy", "weights/*/initial/*.h5", "features/*/frozen/*.npy",
-    "externals/*/xrays.zip",
+    "shifted/*/validation/*.npy", "externals/*/xrays.zip",
 )  # fmt: skip
 
 
@@ -53,12 +53,14 @@ def of(folder: Path) -> Record | None:
 
 
 def nothing(provenance: Mapping[str, Any]) -> str | None:
-    """Return why a stage has no record, in words: random weights, no features; otherwise None."""
+    """Return why a stage has no record, in words; None if it has one."""
     match provenance["stage"]:
         case "weights" if not any(path.endswith(".h5") for path in provenance["outputs"]):
             return "random weights"
         case "features" if not any(path.endswith(".npy") for path in provenance["outputs"]):
             return "no frozen features"
+        case "shifted" if not any(path.endswith(".npy") for path in provenance["outputs"]):
+            return "no shifted images"
     return None
 
 
@@ -127,6 +129,17 @@ def _features(folder: Path, provenance: Mapping[str, Any]) -> Record | None:
         folder, provenance,
         parameters=provenance["parameters"] | {"features": phases},
         artifacts=["frozen/features.json"],
+    )  # fmt: skip
+
+
+def _shifted(folder: Path, provenance: Mapping[str, Any]) -> Record | None:
+    if nothing(provenance):
+        return None
+    index = files.read_csv(folder / "validation" / "index.csv")
+    return build(
+        folder, provenance,
+        parameters=provenance["parameters"] | {"images": len(index)},
+        artifacts=["validation/index.csv"],
     )  # fmt: skip
 
 
@@ -268,6 +281,7 @@ _READERS: dict[str, Callable[[Path, Mapping[str, Any]], Record | None]] = {
     "preprocess": _preprocess,
     "weights": _weights,
     "features": _features,
+    "shifted": _shifted,
     "audit": _audit,
     "train": _train,
     "external": _external,

@@ -29,8 +29,8 @@ WORKSPACE = "workspace"
 
 # The stages' output folders in pipeline order, so that training is logged before its evaluation.
 FOLDERS = (
-    "raw", "splits", "tensors/*", "weights/*", "features/*", "audits", "models/*", "externals/*",
-    "shifts/*", "evaluations/*", "ensembles/*", "reports",
+    "raw", "splits", "tensors/*", "weights/*", "features/*", "shifted/*", "audits", "models/*",
+    "externals/*", "shifts/*", "evaluations/*", "ensembles/*", "reports",
 )  # fmt: skip
 
 

@@ -19,8 +19,8 @@ from cxr.tracking.revisions import MissingError, Repository, Revision
 
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
 STAGES = (
-    "download", "split", "preprocess", "weights", "features", "audit", "train", "external", "shift",
-    "evaluate", "ensemble", "compare",
+    "download", "split", "preprocess", "weights", "features", "shifted", "audit", "train",
+    "external", "shift", "evaluate", "ensemble", "compare",
 )  # fmt: skip
 SYNC = "`cxr sync --all` logs them from the outputs"
 

@@ -11,7 +11,9 @@ from cxr import params
 from cxr.errors import InputError
 from cxr.training import progress
 
-MODES = {"val_loss": "min", "val_accuracy": "max"}  # whether lower or higher is better
+# Whether lower or higher is better.
+MODES = {"val_loss": "min", "val_accuracy": "max", "shifted_loss": "min"}
+LOSSES = ("loss", "val_loss", "shifted_loss")  # of a phase; the last only where it is restored by
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
 
@@ -74,8 +76,8 @@ class Recorder(keras.callbacks.Callback):
         """
         metrics = {name: float(value) for name, value in logs.items()}
         number = len(self.rows) + 1
-        for name in ("loss", "val_loss"):  # the last step can make val_loss alone infinite
-            if not math.isfinite(metrics[name]):
+        for name in LOSSES:  # the last step can make val_loss alone infinite
+            if not math.isfinite(metrics.get(name, 0.0)):
                 message = (
                     f"{name} is {metrics[name]} after epoch {number} (phase {self.phase}): "
                     f"lower systems.<name>.phases.{self.phase}.learning_rate"

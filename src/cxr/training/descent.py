@@ -1,21 +1,32 @@
 """Train a phase by gradient descent: compile, fit, and validate from frozen features."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
 from cxr import augment, params
-from cxr.training import batches, callbacks, feature_files, features, interrupt, losses
+from cxr.training import (
+    batches,
+    callbacks,
+    feature_files,
+    features,
+    interrupt,
+    losses,
+    shifted_files,
+)
 from cxr.training.display import Display
 from cxr.training.saver import Saver
+from cxr.training.shifted_loss import ShiftedLoss
 
 
 def run(
     model: keras.Model,
     data: features.Data,
     stored: feature_files.Features | None,
+    shifted: shifted_files.Shifted | None,
     system: params.System,
     name: str,
     phase: params.Phase,
@@ -31,6 +42,7 @@ def run(
         model: from :func:`cxr.models.network.with_head_output`, with the phase's layers frozen.
         data: images of the phase.
         stored: what the features stage computed for the phase; None if it has nothing.
+        shifted: validation images under shifts, for a phase that restores by their loss.
         system: augmentation, batch size and head.
         name: of the phase.
         phase: one of the system's.
@@ -46,7 +58,12 @@ def run(
     """
     frozen = features.of_phase(model, data, system.augmentation, stored, inference_batch_size)
     sides = _sides(model, data, frozen, system, phase, name, inference_batch_size, seed)
-    best = _fit(sides, phase, name, system.head.output, class_weights, recorder, saver)
+    validations: list[keras.callbacks.Callback] = [
+        callbacks.Validation(sides.validator, sides.val_batches)
+    ]
+    if phase.restore == shifted_files.LOSS and shifted is not None:
+        validations.append(ShiftedLoss(model, shifted, system.head.output, inference_batch_size))
+    best = _fit(sides, phase, name, system.head.output, validations, class_weights, recorder, saver)
     return {
         "frozen_features": frozen.record if frozen else None,
         "steps_per_epoch": sides.train_batches.steps,
@@ -148,6 +165,7 @@ def _fit(
     phase: params.Phase,
     name: str,
     output: str,
+    validations: Sequence[keras.callbacks.Callback],
     class_weights: dict[int, float] | None,
     recorder: callbacks.Recorder,
     saver: Saver,
@@ -162,7 +180,6 @@ def _fit(
     restoring = callbacks.restoring(phase)
     counting = [*callbacks.stopping(phase), *([restoring] if restoring else [])]
     skipped = saver.start_phase(name, phase.epochs, train_batches.steps, counting)
-    validation = callbacks.Validation(sides.validator, sides.val_batches)
     display = Display(name, phase.epochs, saver.before, train_batches, recorder)
     shuffle = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: train_batches.start_epoch(epoch - saver.before + 1)
@@ -170,7 +187,7 @@ def _fit(
 
     averages = callbacks.averages(phase)
     watching = [
-        *averages[:1], validation, shuffle, recorder, *counting, *averages[1:], display, saver
+        *averages[:1], *validations, shuffle, recorder, *counting, *averages[1:], display, saver
     ]  # fmt: skip
 
     def run(until: int) -> None:

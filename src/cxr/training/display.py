@@ -10,7 +10,7 @@ from cxr.training.batches import Shuffled
 from cxr.training.callbacks import Recorder
 
 log = logging.getLogger(__name__)
-SHOWN = ("loss", "val_loss", "val_auc")
+SHOWN = ("loss", "val_loss", "val_auc", "shifted_loss")  # the last only where a phase has it
 
 
 class Display(keras.callbacks.Callback):
@@ -48,7 +48,7 @@ class Display(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.close()
         row, seconds = self.recorder.rows[-1], self.recorder.seconds[-1]
-        metrics = ", ".join(f"{name} {row[name]:.4f}" for name in SHOWN)
+        metrics = ", ".join(f"{name} {row[name]:.4f}" for name in SHOWN if name in row)
         log.info("%s (of at most %d): %.1f s, %s", self._title, self.epochs, seconds, metrics)
 
     def close(self) -> None:

@@ -15,7 +15,15 @@ from cxr import files, params, seeding
 from cxr.errors import InputError
 from cxr.labels import CLASSES
 from cxr.models import freezing, network, store, weights
-from cxr.training import batches, callbacks, descent, feature_files, features, probe
+from cxr.training import (
+    batches,
+    callbacks,
+    descent,
+    feature_files,
+    features,
+    probe,
+    shifted_files,
+)
 from cxr.training.checkpoint import Checkpoint
 from cxr.training.saver import Saver
 
@@ -32,8 +40,9 @@ class Trained:
         weights: the weights after each phase, as ``get_weights`` returns them.
         history: one row per epoch: epoch (from 1, counted through all phases), phase,
             learning_rate; loss, accuracy, precision, recall and auc on training batches (augmented,
-            class-weighted loss), and as ``val_...`` on validation. A logistic regression counts as
-            one epoch, without a learning rate.
+            class-weighted loss), and as ``val_...`` on validation; shifted_loss, of phases that
+            restore by it (:mod:`cxr.training.shifted_loss`). A logistic regression counts as one
+            epoch, without a learning rate.
         record: the content of train.json, to which :func:`save` adds freeze_blocks and the hash of
             the weights; equal for equal inputs and code.
         training: policy, seconds, seconds_per_epoch: these differ between runs.
@@ -59,6 +68,7 @@ def train(
     on_epoch: callbacks.OnEpoch,
     checkpoint: Checkpoint | None,
     held: Mapping[str, feature_files.Features],
+    shifted: shifted_files.Shifted | None = None,
 ) -> Trained:
     """Train a system through all of its phases.
 
@@ -74,13 +84,18 @@ def train(
         on_epoch: called after each epoch with its number, from 1, and its metrics.
         checkpoint: keeps the progress, and has that of a killed training; None to keep none.
         held: the frozen features of some phases, by name, from the features stage.
+        shifted: validation images under shifts; required by a phase that restores by their loss.
 
     Raises:
         Stopped: by SIGTERM or Ctrl-C, after the progress has been saved.
-        InputError: the images have another size, or are too few for a batch; balanced class weights
-            lack a class; or the loss is no longer finite.
+        InputError: the images have another size, or are too few for a batch; shifted images are
+            required and missing; balanced class weights lack a class; or the loss is no longer
+            finite.
     """
     _check_size(images, system)
+    if shifted_files.wanted(system) and shifted is None:
+        message = f"restore: {shifted_files.LOSS} needs shifted images: run the shifted stage"
+        raise InputError(message)
     keras.utils.set_random_seed(seeding.derive(seed, "keras"))
     model = network.build(system, initial, policy)
     architecture = network.architecture(model)
@@ -114,7 +129,7 @@ def train(
             )
         else:
             record |= descent.run(
-                whole, data, stored, system, name, phase, inference_batch_size, seed,
+                whole, data, stored, shifted, system, name, phase, inference_batch_size, seed,
                 class_weights, recorder, saver,
             )  # fmt: skip
         saver.finish_phase(record)
