@@ -1,7 +1,7 @@
 """Read the files behind the report: those of each system, and those that all systems share."""
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
