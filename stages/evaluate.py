@@ -38,7 +38,6 @@ def work(settings: params.Params, system: str) -> None:
     evaluation.write(predicted, result, folder)
     files.write_csv(folder / "shift.csv", table)
     figures.write(system, result, history, folder)
-    style.save(figures.shift(table), folder / "shift.png")
     clean, perturbed = samples(images, index, settings.perturbation, settings.seed)
     style.save(figures.samples(clean, perturbed), folder / "perturbed.png")
     finish(started, folder, store.load, device=hardware.name)

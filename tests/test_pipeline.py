@@ -38,7 +38,7 @@ class TestOutputs:
             evaluated = {p.name for p in (clone.root / "evaluations" / name).glob("*")}
             assert evaluated >= {"metrics.json", "predictions.csv", "phases.csv", "perturbed.png"}
             assert evaluated >= {"reliability.csv", "decision.csv"}
-            assert evaluated >= {"shift.csv", "shift.png", "gallery.png", "gallery.csv"}
+            assert evaluated >= {"shift.csv", "gallery.png", "gallery.csv"}
             shifted = {p.name for p in (clone.root / "shifts" / name).glob("*")}
             assert shifted == {"predictions.csv", "samples.png", "provenance.json"}
         averaged = {p.name for p in (clone.root / "ensembles" / ENSEMBLE).glob("*")}

@@ -143,35 +143,3 @@ def test_figures_of_one_system_are_written_beside_its_curves(
     figures.write("vgg16_transfer", results[0].metrics, results[0].history, tmp_path)
     for name in ("training_curves", "roc", "precision_recall", "confusion"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-
-
-class TestShift:
-    """AUC, accuracy and Brier score over the strength of each kind of shift."""
-
-    TABLE = pd.DataFrame(
-        [
-            ("validation", "gamma", 0.5, 0.1, 0.1, 0.1, 0.1, 0.1),  # of another set
-            ("curve", "none", 0, 0.99, 0.98, 1.0, 0.05, 0.95),
-            ("curve", "gamma", 2, 0.8, 0.7, 0.9, 0.2, 0.7),
-            ("curve", "gamma", 0.5, 0.9, 0.85, 0.95, 0.1, 0.8),
-            ("curve", "jpeg", 5, 0.7, 0.6, 0.8, 0.3, 0.6),
-        ],
-        columns=["set", "kind", "strength", "auc", "auc_low", "auc_high", "brier", "accuracy"],
-    )
-
-    def test_each_kind_has_a_panel_with_the_unshifted_images_where_they_belong(self):
-        gamma, jpeg, *rest = figures.shift(self.TABLE).axes
-        assert [gamma.get_title(loc="left"), jpeg.get_title(loc="left")] == ["gamma", "jpeg"]
-        assert not any(axes.lines for axes in rest)
-        auc, accuracy, brier, _ = gamma.lines
-        assert auc.get_xydata().tolist() == [[0.5, 0.9], [1, 0.99], [2, 0.8]]
-        assert accuracy.get_ydata().tolist() == [0.8, 0.95, 0.7]
-        assert brier.get_ydata().tolist() == [0.1, 0.05, 0.2]
-        assert jpeg.lines[0].get_xydata().tolist() == [[5, 0.7], [100, 0.99]]
-
-    @pytest.mark.parametrize("rows", [0, 5], ids=["nothing", "undefined"])
-    def test_without_figures_it_is_drawn_empty(self, rows, tmp_path):
-        empty = self.TABLE.iloc[:rows].assign(auc=None, auc_low=None, auc_high=None)
-        empty = empty.astype(dict.fromkeys(("auc", "auc_low", "auc_high"), float))
-        style.save(figures.shift(empty), tmp_path / "shift.png")
-        assert (tmp_path / "shift.png").stat().st_size > 0

@@ -23,13 +23,6 @@ from cxr.labels import CLASSES
 from cxr.report import learning, style
 from cxr.report.style import COLOURS, DARK, INK, MUTED, PAPER
 
-_SHIFTED = {"auc": "AUC, with its interval", "accuracy": "accuracy", "brier": "Brier score"}
-# Of each kind of shift, the unit of its strength, and the strength that changes nothing.
-STRENGTHS = {
-    "rotation": ("degrees", 0), "brightness": ("factor", 1), "contrast": ("factor", 1),
-    "gamma": ("exponent", 1), "blur": ("% of the side", 0), "noise": ("grey values", 0),
-    "jpeg": ("quality", 100), "resolution": ("fraction of the side", 1),
-}  # fmt: skip
 _CHANCE: Any = {"color": MUTED, "linewidth": 1, "linestyle": "--", "label": None}
 
 
@@ -133,43 +126,6 @@ def samples(clean: np.ndarray, perturbed: np.ndarray) -> Figure:
                 axes.spines[:].set_visible(False)
         rows[0][0].set_title("clean", color=DARK[INK])
         rows[1][0].set_title("perturbed", color=DARK[INK])
-        return figure
-
-
-def shift(table: pd.DataFrame) -> Figure:
-    """Draw AUC, accuracy and Brier score of the test set over the strength of each kind of shift.
-
-    Args:
-        table: shift.csv: set, kind, strength, auc, brier and accuracy; of the set ``curve``, whose
-            kind ``none`` stands at the strength of each kind that changes nothing.
-    """
-    curve = table[table["set"] == "curve"]
-    plain = curve[curve["kind"] == "none"]
-    kinds = [kind for kind in curve["kind"].unique() if kind != "none"]
-    columns = 4
-    rows = max(1, -(-len(kinds) // columns))
-    with style.style():
-        figure = Figure(figsize=(10, 0.5 + 2.2 * rows), layout="constrained")
-        panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
-        for axes, kind in itertools.zip_longest(panels, kinds):
-            if kind is None:
-                axes.set_axis_off()
-                continue
-            unit, neutral = STRENGTHS.get(kind, ("", 0))
-            points = pd.concat([plain.assign(strength=neutral), curve[curve["kind"] == kind]])
-            points = points.sort_values("strength")
-            for (name, label), colour in zip(_SHIFTED.items(), COLOURS, strict=False):
-                line: dict[str, Any] = {"color": colour, "clip_on": False, "label": label}
-                axes.plot(points["strength"], points[name], "o-", markersize=3.5, **line)
-            axes.fill_between(
-                points["strength"], points["auc_low"], points["auc_high"], color=COLOURS[0],
-                alpha=0.15, linewidth=0,
-            )  # fmt: skip
-            axes.axvline(neutral, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0)
-            axes.set(title=kind, xlabel=unit, ylim=(0, 1))
-        if kinds:
-            lines, labels = figure.axes[0].get_legend_handles_labels()
-            figure.legend(lines, labels, loc="outside upper left", ncols=len(labels))
         return figure
 
 

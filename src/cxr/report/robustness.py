@@ -8,11 +8,16 @@ import pandas as pd
 from cxr.report import chart, wording
 from cxr.report.chart import MUTED, SMALL, Drawing, Table
 from cxr.report.columns import Cell, figure
-from cxr.report.figures import STRENGTHS
 from cxr.report.results import Result
 
 MEASURES = {"auc": "AUC", "accuracy": "accuracy at the threshold", "brier": "Brier score",
             "ece": "expected calibration error"}  # fmt: skip
+# Of each kind of shift, the unit of its strength, and the strength that changes nothing.
+STRENGTHS = {
+    "rotation": ("degrees", 0), "brightness": ("factor", 1), "contrast": ("factor", 1),
+    "gamma": ("exponent", 1), "blur": ("% of the side", 0), "noise": ("grey values", 0),
+    "jpeg": ("quality", 100), "resolution": ("fraction of the side", 1),
+}  # fmt: skip
 UNSHIFTED = "none"  # the kind of images as they are
 MASKED = {"centre": "Lungs masked", "outside": "All but lungs masked"}
 
