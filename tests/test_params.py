@@ -345,7 +345,7 @@ class TestRefusal:
 
     def test_of_layers_with_flatten(self, load):
         found = said(lambda: load(f"{SYSTEM}.head.layers", ["block4_pool"]))
-        answer = "layers of several sizes need pool: average or max, not flatten"
+        answer = "layers need pool: average or max, not flatten"
         assert found.endswith(f"{SYSTEM}.head.layers is ['block4_pool']: {answer}")
 
     @pytest.mark.parametrize(

@@ -108,10 +108,10 @@ class Dense(Frozen):
 class Head(Frozen):
     """The layers on top of the backbone: pooling, dropout, hidden layers and the output.
 
-    ``layers`` names backbone layers, each of which is pooled; the results are concatenated. None
-    is the backbone's last layer. The output is one ``sigmoid``, the probability of PNEUMONIA; a
-    ``sigmoid_pair``, one per class; or the ``log_softmax`` of both classes. It also decides the
-    loss; see :mod:`cxr.training.losses`.
+    ``layers`` names backbone layers, each of which is pooled by ``average`` or ``max``; the results
+    are concatenated. None is the backbone's last layer. The output is one ``sigmoid``, the
+    probability of PNEUMONIA; a ``sigmoid_pair``, one per class; or the ``log_softmax`` of both
+    classes. It also decides the loss; see :mod:`cxr.training.losses`.
     """
 
     pool: Literal["flatten", "average", "max"]
@@ -124,7 +124,7 @@ class Head(Frozen):
     @classmethod
     def _pooled(cls, layers: tuple[str, ...] | None, known: ValidationInfo) -> Any:
         if layers is not None and known.data.get("pool") == "flatten":
-            message = "layers of several sizes need pool: average or max, not flatten"
+            message = "layers need pool: average or max, not flatten"
             raise ValueError(message)
         return layers
 
