@@ -3,6 +3,7 @@
 import pandas as pd
 
 from tests.clone import Clone, ran
+from tests.faults.test_dvc_lock import assert_documented
 
 
 def test_the_report_of_the_others_can_be_made(clone: Clone) -> None:
@@ -16,7 +17,7 @@ def test_the_report_of_the_others_can_be_made(clone: Clone) -> None:
         assert ran(said) == {"weights@cnn"}
         assert "error: weights missing.weights.h5 is not a file" in said
         assert "'compare'" in said
-        assert "will be skipped due to this failure" in said
+        assert "`dvc repro --single-item compare`" in assert_documented(said)
         # DVC leaves the model and the evaluation that earlier weights led to.
         assert (clone.root / "evaluations/cnn/metrics.json").is_file()
         assert clone.stages("repro", "--single-item", "compare") == {"compare"}
