@@ -166,10 +166,16 @@ def test_the_network_does_not_change(make):
     np.testing.assert_array_equal(model(images[..., np.newaxis]), outputs)
 
 
-@pytest.mark.parametrize("batch_size", [1, 5, 6, 50])
-def test_the_batch_size_does_not_matter(batch_size):
+@pytest.fixture(scope="module")
+def in_threes() -> tuple[keras.Model, np.ndarray, np.ndarray]:
+    """A network, its images, and their maps in batches of three."""
     model, images = build(cnn)
-    expected = maps(model, images, 3)
+    return model, images, maps(model, images, 3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 6, 50])
+def test_the_batch_size_does_not_matter(in_threes, batch_size):
+    model, images, expected = in_threes
     found = maps(model, images, batch_size)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 

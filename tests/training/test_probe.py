@@ -10,9 +10,11 @@ from sklearn.preprocessing import StandardScaler
 
 from cxr import params
 from cxr.errors import InputError
+from cxr.models import backbones
 from cxr.models import head as heads
 from cxr.training import feature_files, features, probe
-from tests.small import AUGMENTATION, head, phase, regression, system
+from cxr.training.fit import Trained
+from tests.small import AUGMENTATION, TINY, head, phase, regression, system
 from tests.trained import IMAGES, INDEX, evaluated, train
 
 TRAIN, VAL = (np.flatnonzero(INDEX["split"] == split) for split in ("train", "val"))
@@ -156,8 +158,17 @@ class TestPhase:
         augmentation=None, class_weights=None, head=TAPS, phases={"probe": regression(0.1, 10.0)}
     )
 
-    def test_fits_the_output_to_the_pooled_layers(self):
-        trained = train(self.SYSTEM)
+    @pytest.fixture(scope="class")
+    def fitted(self) -> tuple[Trained, list]:
+        """SYSTEM trained once, and the calls of on_epoch."""
+        reported = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(backbones.BACKBONES, "tiny", TINY)
+            trained = train(self.SYSTEM, on_epoch=lambda *row: reported.append(row))
+        return trained, reported
+
+    def test_fits_the_output_to_the_pooled_layers(self, fitted):
+        trained, _ = fitted
         taps = keras.Model(
             trained.model.input,
             [trained.model.get_layer(name).output for name in ("block1_pool", "block2_conv1")],
@@ -181,9 +192,8 @@ class TestPhase:
             predicted(expected, pooled), atol=1e-4,
         )  # fmt: skip
 
-    def test_has_a_row_of_history_without_a_learning_rate(self):
-        reported = []
-        trained = train(self.SYSTEM, on_epoch=lambda *row: reported.append(row))
+    def test_has_a_row_of_history_without_a_learning_rate(self, fitted):
+        trained, reported = fitted
         (row,) = trained.history.to_dict("records")
         assert (row["epoch"], row["phase"]) == (1, "probe")
         assert np.isnan(row["learning_rate"])
@@ -195,8 +205,8 @@ class TestPhase:
         assert [number for number, _ in reported] == [1]
         assert len(trained.training["seconds_per_epoch"]) == 1
 
-    def test_records_the_strength_and_the_losses(self):
-        record = train(self.SYSTEM).record["phases"]["probe"]
+    def test_records_the_strength_and_the_losses(self, fitted):
+        record = fitted[0].record["phases"]["probe"]
         assert record["trainable_layers"] == ["head_output"]
         assert record["parameters"]["trainable"] == 4 + 6 + 1
         assert (record["epochs"], record["best_epoch"]) == (1, 1)
@@ -213,25 +223,24 @@ class TestPhase:
         for one, other in zip(*trained.weights.values(), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-6)
 
-    def test_may_have_a_dropout(self):
+    def test_may_have_a_dropout(self, fitted):
         settings = TAPS.model_copy(update={"dropout": 0.5})
-        one = train(self.SYSTEM.model_copy(update={"head": settings}))
-        other = train(self.SYSTEM)
+        one, other = train(self.SYSTEM.model_copy(update={"head": settings})), fitted[0]
         pixels = IMAGES[..., np.newaxis]
         np.testing.assert_array_equal(
             one.model.predict_on_batch(pixels), other.model.predict_on_batch(pixels)
         )
 
-    def test_uses_images_without_augmentation(self):
+    def test_uses_images_without_augmentation(self, fitted):
         one = train(system(class_weights=None, head=TAPS, phases=self.SYSTEM.phases))
-        assert one.history.equals(train(self.SYSTEM).history)
+        assert one.history.equals(fitted[0].history)
 
-    def test_fits_all_views(self):
+    def test_fits_all_views(self, fitted):
         views = AUGMENTATION.model_copy(update={"views": 2})
         settings = self.SYSTEM.model_copy(update={"augmentation": views})
         trained = train(settings)
         assert trained.record["phases"]["probe"]["frozen_features"]["views"] == 2
-        assert not trained.history.equals(train(self.SYSTEM).history)
+        assert not trained.history.equals(fitted[0].history)
 
     @pytest.mark.parametrize("views", [0, 1])
     def test_takes_its_features_from_the_stage_if_they_are_of_training_images(self, views):
