@@ -18,8 +18,7 @@ from cxr.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "results"
 
-SWEEP = "freeze-"  # how the names of the sweep over freeze_blocks begin, but for
-SWEEP_BASE = "vgg16-transfer-grouped"  # the one with the default number
+SWEEP = "freeze-"  # how the names of the sweep over freeze_blocks begin
 
 PROTOCOL = "split.protocol"  # grouped unless the record's settings say otherwise
 
@@ -141,8 +140,7 @@ def read_all(folder: Path = FOLDER) -> dict[str, Record]:
 def sweep(found: Mapping[str, Record]) -> list[Record]:
     """Return the records of the sweep over ``freeze_blocks``, by the number of frozen blocks."""
     rows = [record for name, record in found.items() if name.startswith(SWEEP)]
-    base = found.get(SWEEP_BASE)
-    return sorted([*rows, *([base] if base else [])], key=lambda r: int(r.train["freeze_blocks"]))
+    return sorted(rows, key=lambda record: int(record.train["freeze_blocks"]))
 
 
 def compared(found: Mapping[str, Record], protocol: str) -> list[Record]:
