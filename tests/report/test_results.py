@@ -125,11 +125,13 @@ class TestPublishedFigures:
         figures = {*METRICS, *COUNTS}
         for name, entry in own.items():
             assert set(entry) <= {
-                "title", "split", "test", "phases", "epochs", "seconds_per_epoch", "note",
+                "title", "split", "train", "val", "test", "phases", "epochs", "seconds_per_epoch",
+                "note",
             }  # fmt: skip
             assert set(entry.get("phases", {})) <= set(systems[name].phases)
             for found in (entry, *entry.get("phases", {}).values()):
-                assert set(found.get("test", {})) <= figures
+                for split in ("train", "val", "test"):
+                    assert set(found.get(split, {})) <= figures
                 assert set(found.get("perturbed", {})) <= {"accuracy"}
         assert own["cnn"]["phases"]["clean"]["test"] == {"accuracy": 0.7825}
         assert own["cnn"]["phases"]["perturbed"]["perturbed"] == {"accuracy": 0.7348}
