@@ -15,6 +15,7 @@ import jinja2
 
 from cxr import files
 from cxr.errors import InputError, reported
+from cxr.report.differences import Difference
 from tools.results import differences, plots, records, tables
 
 DOCUMENTS = ("README.md", "docs/RESULTS.md", "docs/ARTICLE.md")
@@ -94,14 +95,14 @@ def _environment(found: Mapping[str, records.Record], results: str) -> jinja2.En
             raise InputError(message)
         return found[name]
 
-    def table(names: Sequence[str], columns: Sequence[str]) -> str:
-        return tables.table([record(name) for name in names], columns, results)
+    def comparison(protocol: str) -> str:
+        return tables.table(records.compared(found, protocol), tables.COMPARISON, results)
 
-    def gain(one: str, other: str, column: str = differences.CLEAN) -> differences.Difference:
+    def sweep() -> str:
+        return tables.table(records.sweep(found), tables.SWEEP, results)
+
+    def gain(one: str, other: str, column: str = differences.CLEAN) -> Difference:
         return differences.difference(record(one), record(other), column)
-
-    def names(rows: Sequence[records.Record]) -> list[str]:
-        return [row.name for row in rows]
 
     def beside_article(system: str, columns: Sequence[tuple[str, str]]) -> str:
         published = files.read_yaml(records.ROOT / "sources" / "published.yaml")[system]
@@ -109,11 +110,9 @@ def _environment(found: Mapping[str, records.Record], results: str) -> jinja2.En
         return tables.beside_article(published, ours)
 
     functions: dict[str, Any] = {
-        "record": record, "beside_article": beside_article, "table": table, "gain": gain,
-        "found": found,
-        "compared": lambda protocol: names(records.compared(found, protocol)),
-        "sweep": lambda: names(records.sweep(found)),
-        "hashes": lambda: tables.hashes(found.values()), "PERTURBED": differences.PERTURBED,
+        "record": record, "beside_article": beside_article, "comparison": comparison,
+        "sweep": sweep, "gain": gain, "found": found, "PERTURBED": differences.PERTURBED,
+        "hashes": lambda: tables.hashes(found.values()),
     }  # fmt: skip
     environment.globals.update(functions)
     environment.filters.update(

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from tools.results.differences import Difference
+from cxr.report.differences import Difference
 from tools.results.records import Record
 
 Column = Callable[[Record], str]
@@ -25,8 +25,11 @@ def interval(figures: Mapping[str, Any], name: str = "auc") -> str:
 
 
 def signed(found: Difference) -> str:
-    """Return a difference with the ends of its interval."""
-    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+    """Return a difference with the ends of its interval; a dash if it is undefined."""
+    if found.value is None or found.interval is None:
+        return "-"
+    low, high = found.interval
+    return f"{found.value:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def duration(minutes: float) -> str:
@@ -45,7 +48,6 @@ COLUMNS: Mapping[str, Column] = {
     "frozen blocks": lambda r: str(r.train.get("freeze_blocks")),
     "size": lambda r: str(r.image_size),
     "start": lambda r: "ImageNet" if r.pretrained else "random",
-    "seed": lambda r: str(r.seed),
     "trained parameters": lambda r: f"{r.train['parameters']['trainable']:,}",
     "epochs (restored)": lambda r: _epochs(r.train),
     "time": lambda r: duration(r.minutes),
@@ -58,6 +60,17 @@ COLUMNS: Mapping[str, Column] = {
     "AUC with the lungs masked": lambda r: number(r.metrics["shift"]["masked"]["centre"]["auc"]),
     "run": lambda r: f"[{r.name}]({{results}}/{r.name}/record.json)",
 }
+
+
+COMPARISON = (
+    "system", "size", "start", "validation AUC", "validation AUC under shift",
+    "test AUC (95 % interval)", "accuracy", "accuracy at 0.5", "AUC on perturbed images",
+    "AUC with the lungs masked", "epochs (restored)", "time", "run",
+)  # fmt: skip
+SWEEP = (
+    "frozen blocks", "trained parameters", "validation AUC", "test AUC (95 % interval)",
+    "accuracy", "AUC on perturbed images", "epochs (restored)", "time", "run",
+)  # fmt: skip
 
 
 def table(records: Iterable[Record], columns: Sequence[str], results: str) -> str:
@@ -83,23 +96,6 @@ def hashes(records: Iterable[Record]) -> str:
     return str(tabulate(rows, ("file", "SHA-256"), tablefmt="github", disable_numparse=True))
 
 
-def _epochs(train: Mapping[str, Any]) -> str:
-    """Return the epochs of each phase that has any, and which one was restored."""
-    said = []
-    for name, phase in train["phases"].items():
-        settings = train["system"]["phases"][name]
-        if "logistic_regression" in settings:
-            continue
-        restored = f" ({phase['best_epoch']})" if settings["restore"] else ""
-        said.append(f"{phase['epochs']}{restored}")
-    return ", ".join(said) or "-"
-
-
-def _shifted(record: Record) -> float | None:
-    found = record.metrics["shift"]["validation"].get("shifted_auc")
-    return None if found is None else float(found)
-
-
 def beside_article(published: Mapping[str, Any], ours: Mapping[str, Record]) -> str:
     """Return an article's figures at a threshold of 0.5 beside ours, line by line.
 
@@ -117,3 +113,20 @@ def beside_article(published: Mapping[str, Any], ours: Mapping[str, Record]) -> 
             rows.append([split, LINES[name], *cells])
     headers = ("split", "figure", "article", *ours)
     return str(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
+
+
+def _epochs(train: Mapping[str, Any]) -> str:
+    """Return the epochs of each phase that has any, and which one was restored."""
+    said = []
+    for name, phase in train["phases"].items():
+        settings = train["system"]["phases"][name]
+        if "logistic_regression" in settings:
+            continue
+        restored = f" ({phase['best_epoch']})" if settings["restore"] else ""
+        said.append(f"{phase['epochs']}{restored}")
+    return ", ".join(said) or "-"
+
+
+def _shifted(record: Record) -> float | None:
+    found = record.metrics["shift"]["validation"].get("shifted_auc")
+    return None if found is None else float(found)
