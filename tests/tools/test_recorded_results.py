@@ -65,13 +65,13 @@ class TestRecords:
     def test_commit_and_hashes_are_full(self, record: records.Record):
         about = record.about
         assert re.fullmatch("[0-9a-f]{40}", about["commit"])
-        for file in filter(None, (about["archive"], about["weights"])):
+        for file in (about["archive"], *about["weights"].values()):
             assert re.fullmatch("[0-9a-f]{64}", file["sha256"])
 
     def test_its_command_fits_params_yaml_as_it_is_now(
         self, record: records.Record, tmp_path: Path
     ):
-        weights = rebuild.shell("/w.h5") if record.pretrained else ""
+        weights = {name: rebuild.shell(f"/w/{name}.h5") for name in record.about["weights"]}
         words = shlex.split(record.command(rebuild.shell("/a b/x.zip"), weights))
         given = [word for word, before in zip(words[1:], words, strict=False) if before == "-S"]
         merged = OmegaConf.load(records.ROOT / "params.yaml")
@@ -81,10 +81,16 @@ class TestRecords:
         OmegaConf.save(merged, tmp_path / "params.yaml")
         found = params.load(tmp_path / "params.yaml")
         assert found.source == "/a b/x.zip"
-        system = found.system(record.system)
-        assert system.image_size == record.image_size
         assert found.split.protocol == record.protocol
-        assert words[-1] == f"evaluate@{record.system}"
+        assert found.seed == record.seed
+        for system in record.members or [record.system]:
+            assert found.system(system).weights == (f"/w/{system}.h5" if weights else None)
+        if record.members:
+            assert list(found.ensemble(record.system)) == record.members
+            assert words[-1] == f"ensemble@{record.system}"
+        else:
+            assert found.system(record.system).image_size == record.image_size
+            assert words[-1] == f"evaluate@{record.system}"
 
 
 class TestDifference:
@@ -118,6 +124,10 @@ class TestRebuild:
         expected = {"name": "kermany-224.zip", "sha256": "0" * 64}
         with pytest.raises(InputError, match=f"{files.file_sha256(path)}.*{'0' * 64}"):
             rebuild.checked(str(path), expected, "--archive")
+
+    def test_weights_are_looked_for_in_the_folder(self, tmp_path: Path):
+        assert rebuild.in_folder(str(tmp_path), {"name": "w.h5"}) == str(tmp_path / "w.h5")
+        assert rebuild.in_folder(None, {"name": "w.h5"}) is None
 
     @pytest.mark.parametrize("path", [None, "/nowhere/x.zip"])
     def test_missing_file_is_named(self, path: str | None):
@@ -178,7 +188,7 @@ def made(probabilities: list[float], first: int = 0) -> records.Record:
         }
     )
     empty = pd.DataFrame()
-    return records.Record("made", {}, {}, {"seed": 0}, empty, rows, empty)
+    return records.Record("made", {"settings": {}}, {}, {}, empty, rows, empty)
 
 
 def reverse(one: records.Record) -> records.Record:

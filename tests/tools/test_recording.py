@@ -12,39 +12,49 @@ from cxr.errors import InputError
 from tools.results import record, records
 
 COMMIT = "c" * 40
-OUTPUTS = {  # what each stage made, and from what, by the folder of its outputs
+
+
+def outputs(system: str) -> dict[str, tuple[str, list[str], list[str]]]:
+    """What each stage of a system made, and from what, by the folder of its outputs."""
+    model, evaluation = f"models/{system}", f"evaluations/{system}"
+    features, initial = f"features/{system}/frozen/x", f"weights/{system}/initial/weights.json"
+    weights, shifted = f"{model}/model.weights.h5", f"shifts/{system}/predictions.csv"
+    evaluated = [f"{evaluation}/{n}" for n in EVALUATED]
+    return {
+        f"weights/{system}": ("weights", [initial], []),
+        f"features/{system}": ("features", [features], ["tensors/64/index.csv"]),
+        model: (
+            "train", [f"{model}/train.json", f"{model}/history.csv", weights], [features, initial],
+        ),
+        f"shifts/{system}": ("shift", [shifted], [weights]),
+        evaluation: ("evaluate", evaluated, [shifted]),
+    }  # fmt: skip
+
+
+EVALUATED = ("metrics.json", "phases.csv", "predictions.csv", "shift.csv")
+OUTPUTS = {
     "raw": ("download", ["raw/source.json"], []),
     "splits": ("split", ["splits/manifest.csv"], ["raw/source.json"]),
     "tensors/64": ("preprocess", ["tensors/64/index.csv"], ["splits/manifest.csv"]),
-    "weights/vgg": ("weights", ["weights/vgg/initial/weights.json"], []),
-    "features/vgg": ("features", ["features/vgg/frozen/x"], ["tensors/64/index.csv"]),
-    "models/vgg": (
-        "train",
-        ["models/vgg/train.json", "models/vgg/history.csv", "models/vgg/model.weights.h5"],
-        ["features/vgg/frozen/x", "weights/vgg/initial/weights.json"],
-    ),
-    "shifts/vgg": ("shift", ["shifts/vgg/predictions.csv"], ["models/vgg/model.weights.h5"]),
-    "evaluations/vgg": (
-        "evaluate",
-        [
-            f"evaluations/vgg/{n}"
-            for n in ("metrics.json", "phases.csv", "predictions.csv", "shift.csv")
-        ],
-        ["shifts/vgg/predictions.csv"],
+    **outputs("vgg"),
+    **outputs("mobile"),
+    "ensembles/both": (
+        "ensemble",
+        [f"ensembles/both/{n}" for n in EVALUATED],
+        [f"evaluations/{system}/predictions.csv" for system in ("vgg", "mobile")],
     ),
 }
 CONTENT = {
-    "raw/source.json": json.dumps({"origin": "x.zip", "sha256": "a" * 64}),
-    "weights/vgg/initial/weights.json": json.dumps({"weights": "w.h5", "sha256": "b" * 64}),
-    "splits/manifest.csv": "id,patient\n001,p1\n002,p2\n",
-    "evaluations/vgg/metrics.json": json.dumps({"test": {"auc": 0.75}}),
-    "evaluations/vgg/phases.csv": "phase,id,label,probability,perturbed_probability\n"
+    "source.json": json.dumps({"origin": "x.zip", "sha256": "a" * 64}),
+    "weights.json": json.dumps({"weights": "w.h5", "sha256": "b" * 64}),
+    "manifest.csv": "id,patient\n001,p1\n002,p2\n",
+    "phases.csv": "phase,id,label,probability,perturbed_probability\n"
     "first,001,0,0.9,0.9\nfirst,002,1,0.9,0.9\nlast,001,0,0.2,0.3\nlast,002,1,0.5,0.4\n",
-    "evaluations/vgg/predictions.csv": "id,split,label,probability\n"
+    "predictions.csv": "id,split,label,probability\n"
     "001,test,0,0.2\n002,test,1,0.5\n003,train,1,0.4\n",
-    "evaluations/vgg/shift.csv": "set,kind\nvalidation,none\n",
-    "models/vgg/train.json": "{}",
-    "models/vgg/history.csv": "epoch\n1\n",
+    "shift.csv": "set,kind\nvalidation,none\n",
+    "train.json": "{}",
+    "history.csv": "epoch\n1\n",
 }
 PARAMETERS = {"download": {"source": "/home/me/x.zip"}, "evaluate": {"seed": 3}}
 
@@ -71,11 +81,12 @@ class Kept:
             "parameters": PARAMETERS.get(stage, {}), "inputs": {path: path for path in used},
             "outputs": {path: path for path in made}, "seconds": 60.0, "ended": "2026-11-29",
             "device": "a CPU", "cores": 2, "versions": {"keras": "3"},
-            "training": {"seconds_per_epoch": [1.0]},
         } | self.changes.get(folder, {})  # fmt: skip
 
     def read(self, path: str) -> bytes:
-        return CONTENT.get(path, "").encode()
+        if path == "ensembles/both/metrics.json":
+            return json.dumps({"test": {"auc": 0.75}, "members": ["vgg", "mobile"]}).encode()
+        return CONTENT.get(Path(path).name, json.dumps({"test": {"auc": 0.75}})).encode()
 
 
 @pytest.fixture
@@ -103,7 +114,7 @@ def test_record_has_what_is_needed_to_run_it_again(repository: Any, tmp_path: Pa
     assert found.settings == {"seed": "3"}  # not the path of the archive
     assert found.about["commit"] == COMMIT
     assert found.about["archive"] == {"name": "x.zip", "sha256": "a" * 64}
-    assert found.about["weights"] == {"name": "w.h5", "sha256": "b" * 64}
+    assert found.about["weights"] == {"vgg": {"name": "w.h5", "sha256": "b" * 64}}
     assert found.minutes == 2
     assert "/home" not in (tmp_path / "mine" / "record.json").read_text()
 
@@ -123,13 +134,31 @@ def test_figures_at_half_count_every_split(repository: Any, tmp_path: Path):
     assert (found["train"]["tp"], found["train"]["fn"]) == (0, 1)
 
 
+def test_ensemble_has_the_weights_and_the_time_of_its_members(repository: Any, tmp_path: Path):
+    record.copy(repository, "mine", "both", tmp_path / "mine")
+    found = records.read("mine", tmp_path)
+    assert (found.system, found.members) == ("both", ["vgg", "mobile"])
+    assert found.pretrained
+    assert (found.image_size, found.minutes) == (None, 4)
+    assert list(found.about["md5"]) == [
+        "models/vgg/model.weights.h5",
+        "models/mobile/model.weights.h5",
+        "ensembles/both/predictions.csv",
+    ]
+    assert found.documented() == (
+        "dvc exp run -n mine -S source=$ARCHIVE -S systems.vgg.weights=$WEIGHTS/w.h5 "
+        "-S systems.mobile.weights=$WEIGHTS/w.h5 -S seed=3 ensemble@both"
+    )
+    assert not (tmp_path / "mine" / "train.json").exists()
+
+
 def test_unknown_experiment_is_named(repository: Any, tmp_path: Path):
     with pytest.raises(InputError, match="no DVC experiment is named yours"):
         record.copy(repository, "yours", "vgg", tmp_path)
 
 
 def test_unknown_system_lists_those_evaluated(repository: Any, tmp_path: Path):
-    with pytest.raises(InputError, match="no evaluation of cnn: it has those of vgg"):
+    with pytest.raises(InputError, match="no evaluation of cnn: it has those of both, mobile, vgg"):
         record.copy(repository, "mine", "cnn", tmp_path)
 
 

@@ -98,7 +98,10 @@ def _forest(axes: Axes, rows: Sequence[Record]) -> None:
         line: dict[str, Any] = {"color": colour, "linewidth": 2, "solid_capstyle": "round"}
         axes.plot([test["auc_low"], test["auc_high"]], [place, place], **line)
         axes.plot([test["auc"]], [place], "o", color=colour)
-    names = [f"{record.system}, {record.image_size} px" for record in ordered]
+    names = [
+        f"{record.system}, {record.image_size} px" if record.image_size else record.system
+        for record in ordered
+    ]
     axes.set_yticks(range(len(ordered)), names)
     axes.set_ylim(-0.6, len(ordered) - 0.4)
     axes.grid(visible=False, axis="y")

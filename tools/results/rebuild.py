@@ -36,22 +36,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.results.rebuild", description=__doc__)
     parser.add_argument("name", help=f"of a record: {', '.join(records.names())}")
     parser.add_argument("--archive", required=True, help="the zip with the X-rays")
-    parser.add_argument("--weights", help="the file with ImageNet's weights, if the run had any")
+    parser.add_argument("--weights", help="the folder with the files of ImageNet's weights")
     parser.add_argument("--dry-run", action="store_true", help="check the files, and only print")
     given = parser.parse_args(argv)
     with reported():
         record = records.read(given.name)
         archive = checked(given.archive, record.about["archive"], "--archive")
-        weights = ""
-        if record.pretrained:
-            weights = checked(given.weights, record.about["weights"], "--weights")
-        command = record.command(shell(archive), weights and shell(weights), "rebuilt-")
+        weights = {
+            system: shell(checked(in_folder(given.weights, file), file, "--weights"))
+            for system, file in record.about["weights"].items()
+        }
+        command = record.command(shell(archive), weights, "rebuilt-")
         print(f"recorded with commit {record.about['commit']}, {_took(record.about)}\n{command}")
         if given.dry_run:
             return 0
         code = subprocess.run(shlex.split(command), check=False, cwd=records.ROOT).returncode
         if code == 0:
-            folder = records.ROOT / "evaluations" / record.system
+            kind = "ensembles" if record.members else "evaluations"
+            folder = records.ROOT / kind / record.system
             print(compare(record.metrics, files.read_json(folder / "metrics.json")))
     return code
 
@@ -76,6 +78,11 @@ def checked(path: str | None, expected: Mapping[str, str], option: str) -> str:
         message = f"{option} {path} has SHA-256 {found}: the run was made from {wanted}"
         raise InputError(message)
     return str(Path(path).resolve())
+
+
+def in_folder(folder: str | None, file: Mapping[str, str]) -> str | None:
+    """Return the path of a recorded file in a folder; None without a folder."""
+    return None if folder is None else str(Path(folder) / file["name"])
 
 
 def shell(path: str) -> str:

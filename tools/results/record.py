@@ -27,12 +27,8 @@ from tools.results import records
 STAGES = {"download", "split", "preprocess", "weights", "features", "train", "shift", "evaluate"}
 AT_HALF = ("auc", "accuracy", "precision", "recall", "specificity", "tp", "tn", "fp", "fn")
 AUC = "test/auc"  # MLflow's name of it
-FIGURES = {  # by the name of the copy: where DVC has it
-    "metrics.json": "evaluations/{system}/metrics.json",
-    "train.json": "models/{system}/train.json",
-    "history.csv": "models/{system}/history.csv",
-    "shift.csv": "evaluations/{system}/shift.csv",
-}
+EVALUATED = ("metrics.json", "shift.csv")  # copied from the evaluation
+TRAINED = ("train.json", "history.csv")  # copied from the training; an ensemble has none
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m tools.results.record", description=__doc__)
     parser.add_argument("experiment", help="name of a DVC experiment, and of the record")
-    parser.add_argument("system", help="the system that it evaluated")
+    parser.add_argument("system", help="the system or the ensemble that it evaluated")
     parser.add_argument(
         "--repository", default=".", help="the clone that has the experiment (default: this one)"
     )
@@ -56,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def copy(repository: Repository, experiment: str, system: str, folder: Path) -> None:
-    """Write the record of an experiment's system to a folder.
+    """Write the record of an experiment's system, or of its ensemble, to a folder.
 
     Raises:
         InputError: there is no such experiment, it has not evaluated the system, its outputs do not
@@ -66,57 +62,69 @@ def copy(repository: Repository, experiment: str, system: str, folder: Path) -> 
     if revision is None:
         message = f"no DVC experiment is named {experiment}: `dvc exp list --all` shows them"
         raise InputError(message)
-    evaluation = _evaluation(revision, system)
+    evaluated = _evaluated(revision, system)
+    evaluation = revision.provenance(evaluated)
+    figures = json.loads(revision.read(f"{evaluated}/metrics.json"))
+    members = figures.get("members", [])
+    systems = members or [system]
     made = rebuilding.chain(evaluation, [], [revision])
     _check(experiment, made)
-    trained = revision.provenance(f"models/{system}")
+    trained = [revision.provenance(f"models/{name}") for name in systems]
     source = json.loads(revision.read("raw/source.json"))
-    weights = json.loads(revision.read(f"weights/{system}/initial/weights.json"))
+    initial = {
+        name: json.loads(revision.read(f"weights/{name}/initial/weights.json")) for name in systems
+    }
     there = metrics.flat(rebuilding.params_of(repository, evaluation["git"]["commit"]))
     changed = rebuilding.overrides(rebuilding.parameters(made), there)
-    # These two name files of one machine; the record has their hashes.
-    settings = {
-        k: v for k, v in changed.items() if k not in ("source", records.weights_key(system))
-    }
-    kept = [f"models/{system}/model.weights.h5", f"evaluations/{system}/predictions.csv"]
+    # These name files of one machine; the record has their hashes.
+    local = {"source", *map(records.weights_key, systems)}
+    outputs = {path: md5 for stage in made for path, md5 in stage["outputs"].items()}
+    kept = [
+        *(f"models/{name}/model.weights.h5" for name in systems),
+        f"{evaluated}/predictions.csv",
+    ]
+    seconds: dict[str, float] = {}
+    for stage in reversed(made):
+        seconds[stage["stage"]] = round(seconds.get(stage["stage"], 0) + stage["seconds"], 1)
     record = {
         "experiment": experiment,
         "system": system,
+        "members": members,
         "commit": evaluation["git"]["commit"],
-        "settings": settings,
+        "settings": {key: value for key, value in changed.items() if key not in local},
         "archive": {"name": source["origin"], "sha256": source["sha256"]},
-        "weights": {"name": weights["weights"], "sha256": weights["sha256"]}
-        if weights["weights"]
-        else None,
+        "weights": {
+            name: {"name": weights["weights"], "sha256": weights["sha256"]}
+            for name, weights in initial.items()
+            if weights["weights"]
+        },
         "finished": evaluation["ended"],
-        "machine": {"device": trained["device"], "cores": trained["cores"]},
-        "versions": trained["versions"],
-        "seconds": {stage["stage"]: stage["seconds"] for stage in reversed(made)},
-        "seconds_per_epoch": trained["training"]["seconds_per_epoch"],
-        "md5": {path: (trained["outputs"] | evaluation["outputs"])[path] for path in kept},
-        "at_half": _at_half(_table(revision, f"evaluations/{system}/predictions.csv")),
-        "mlflow": _logged(trained, json.loads(revision.read(f"evaluations/{system}/metrics.json"))),
+        "machine": {"device": trained[0]["device"], "cores": trained[0]["cores"]},
+        "versions": trained[0]["versions"],
+        "seconds": seconds,
+        "md5": {path: outputs[path] for path in kept},
+        "at_half": _at_half(_table(revision, f"{evaluated}/predictions.csv")),
+        "mlflow": _logged(evaluation if members else trained[0], figures),
     }
-    for name, path in FIGURES.items():
-        files.write_text(folder / name, revision.read(path.format(system=system)).decode())
-    files.write_csv(folder / "predictions.csv", _predictions(revision, system))
+    copied = [f"{evaluated}/{name}" for name in EVALUATED]
+    copied += [] if members else [f"models/{system}/{name}" for name in TRAINED]
+    for path in copied:
+        files.write_text(folder / Path(path).name, revision.read(path).decode())
+    files.write_csv(folder / "predictions.csv", _predictions(revision, evaluated))
     files.write_json(folder / "record.json", record)
 
 
-def _evaluation(revision: Revision, system: str) -> dict[str, Any]:
-    folder = f"evaluations/{system}"
-    if f"{folder}/{NAME}" not in revision.outputs:
-        found = sorted(
-            name.removeprefix("evaluations/")
-            for name in revision.folders()
-            if name.startswith("evaluations/")
-        )
-        message = (
-            f"{revision.name} has no evaluation of {system}: it has those of "
-            f"{', '.join(found) or 'no system'}"
-        )
-        raise InputError(message)
-    return revision.provenance(folder)
+def _evaluated(revision: Revision, system: str) -> str:
+    """Return the folder with the evaluation of a system or an ensemble."""
+    found = [name for name in revision.folders() if name.startswith(("evaluations/", "ensembles/"))]
+    for folder in found:
+        if folder.split("/")[1] == system and f"{folder}/{NAME}" in revision.outputs:
+            return folder
+    named = ", ".join(sorted(folder.split("/")[1] for folder in found))
+    message = (
+        f"{revision.name} has no evaluation of {system}: it has those of {named or 'no system'}"
+    )
+    raise InputError(message)
 
 
 def _check(experiment: str, made: Sequence[Mapping[str, Any]]) -> None:
@@ -142,16 +150,19 @@ def _check(experiment: str, made: Sequence[Mapping[str, Any]]) -> None:
             raise InputError(message)
 
 
-def _logged(trained: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the MLflow run of a training and its evaluation.
+def _logged(stage: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the MLflow run of a training and its evaluation, or of an ensemble.
 
     Raises:
         InputError: MLflow lacks it, or has another test AUC than metrics.json.
     """
     with server.answering():
-        run = runs.holding(server.connect(), trained, None)
+        run = runs.holding(server.connect(), stage, None)
     if run is None:
-        message = f"MLflow at {server.address()} lacks the training's run: `cxr sync --all` logs it"
+        message = (
+            f"MLflow at {server.address()} lacks the run of {stage['stage']}: `cxr sync --all` "
+            "logs it"
+        )
         raise InputError(message)
     logged, auc = run.data.metrics.get(AUC), metrics["test"]["auc"]
     if logged is None or abs(logged - auc) > 1e-9:
@@ -163,9 +174,9 @@ def _logged(trained: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str,
     return {"run": run.info.run_id, "name": run.info.run_name, AUC: logged}
 
 
-def _predictions(revision: Revision, system: str) -> pd.DataFrame:
+def _predictions(revision: Revision, evaluated: str) -> pd.DataFrame:
     """Return the test set's predictions after the last phase, with the patient of each image."""
-    phases = _table(revision, f"evaluations/{system}/phases.csv")
+    phases = _table(revision, f"{evaluated}/phases.csv")
     patients = _table(revision, "splits/manifest.csv").set_index("id")["patient"]
     last = phases[phases["phase"] == phases["phase"].iloc[-1]].drop(columns="phase")
     return last.assign(patient=last["id"].map(patients))

@@ -1,7 +1,8 @@
 """Read ``results/<name>/``, which ``tools.results.record`` writes.
 
-A record is one system of one DVC experiment: its figures, the predictions of the test set, and what
-is needed to run it again. It holds no X-rays, no weights, and no path of the machine that ran it.
+A record is one system, or one ensemble, of one DVC experiment: its figures, the predictions of the
+test set, and what is needed to run it again. It holds no X-rays, no weights, and no path of the
+machine that ran it.
 """
 
 import shlex
@@ -29,10 +30,12 @@ class Record:
 
     Attributes:
         name: of its folder, and of the DVC experiment.
-        about: record.json: system, commit, settings, archive, weights, machine, versions, seconds.
+        about: record.json: system, members, commit, settings, archive, weights, machine, versions,
+            seconds.
         metrics: metrics.json of the evaluation.
-        train: train.json of the training: settings of the system, parameters and epochs of phases.
-        history: one row per epoch; no rows for a linear probe.
+        train: train.json of the training: settings of the system, parameters and epochs of phases;
+            empty for an ensemble.
+        history: one row per epoch; no rows for a linear probe or an ensemble.
         predictions: id, label, patient, probability and perturbed_probability of the test images.
         shift: set, kind, strength and figures of the shifted images.
     """
@@ -47,8 +50,13 @@ class Record:
 
     @property
     def system(self) -> str:
-        """Its name in params.yaml."""
+        """Its name in params.yaml, of a system or an ensemble."""
         return str(self.about["system"])
+
+    @property
+    def members(self) -> Sequence[str]:
+        """The systems of an ensemble; none for a system."""
+        return list(self.about["members"])
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -63,37 +71,45 @@ class Record:
     @property
     def seed(self) -> int:
         """``seed`` of params.yaml."""
-        return int(self.train["seed"])
+        return int(self.settings.get("seed", "0"))
 
     @property
-    def image_size(self) -> int:
-        """Side of an image, in pixels."""
-        return int(self.train["system"]["image_size"])
+    def image_size(self) -> int | None:
+        """Side of an image, in pixels; None for an ensemble, whose members may differ."""
+        return int(self.train["system"]["image_size"]) if self.train else None
 
     @property
     def pretrained(self) -> bool:
-        """Whether the backbone started from ImageNet's weights."""
-        return self.about["weights"] is not None
+        """Whether the backbone, or that of every member, started from ImageNet's weights."""
+        return set(self.about["weights"]) == set(self.members or [self.system])
 
     @property
     def minutes(self) -> float:
-        """Time of frozen features and training together."""
+        """Time of frozen features and training together; of an ensemble, of all its members."""
         seconds = self.about["seconds"]
         return (seconds["features"] + seconds["train"]) / 60
 
-    def command(self, source: str, weights: str, prefix: str = "") -> str:
+    def command(self, source: str, weights: Mapping[str, str], prefix: str = "") -> str:
         """Return the command that runs it again, for a shell.
 
         Args:
             source: the X-rays, as the shell and `dvc exp run -S` read them.
-            weights: the initial weights, likewise; empty if they are random.
+            weights: the initial weights of each system that does not start from random ones,
+                likewise.
             prefix: of the experiment's name.
         """
         options = [f"-S source={source}"]
-        options += [f"-S {weights_key(self.system)}={weights}"] if weights else []
+        options += [f"-S {weights_key(system)}={path}" for system, path in weights.items()]
         options += [f"-S {shlex.quote(f'{key}={text}')}" for key, text in self.settings.items()]
-        target = f"evaluate@{self.system}"
+        target = f"ensemble@{self.system}" if self.members else f"evaluate@{self.system}"
         return " ".join(["dvc exp run -n", f"{prefix}{self.name}", *options, target])
+
+    def documented(self) -> str:
+        """Return the same with the variables ARCHIVE, a file, and WEIGHTS, a folder."""
+        files_of = self.about["weights"].items()
+        return self.command(
+            "$ARCHIVE", {name: f"$WEIGHTS/{file['name']}" for name, file in files_of}
+        )
 
 
 def weights_key(system: str) -> str:
@@ -116,12 +132,14 @@ def read(name: str, folder: Path = FOLDER) -> Record:
         found = ", ".join(names(folder)) or "none"
         message = f"no recorded run is named {name}: there are {found}"
         raise InputError(message)
+    about = files.read_json(own / "record.json")
+    ensemble = bool(about["members"])
     return Record(
         name=name,
-        about=files.read_json(own / "record.json"),
+        about=about,
         metrics=files.read_json(own / "metrics.json"),
-        train=files.read_json(own / "train.json"),
-        history=files.read_csv(own / "history.csv"),
+        train={} if ensemble else files.read_json(own / "train.json"),
+        history=pd.DataFrame() if ensemble else files.read_csv(own / "history.csv"),
         predictions=files.read_csv(own / "predictions.csv"),
         shift=files.read_csv(own / "shift.csv"),
     )

@@ -45,8 +45,8 @@ LINES = {  # what the article's figures are called here
 }  # fmt: skip
 COLUMNS: Mapping[str, Column] = {
     "system": lambda r: f"`{r.system}`",
-    "frozen blocks": lambda r: str(r.train.get("freeze_blocks")),
-    "size": lambda r: str(r.image_size),
+    "frozen blocks": lambda r: str(r.train["freeze_blocks"]),
+    "size": lambda r: str(r.image_size or "-"),
     "start": lambda r: "ImageNet" if r.pretrained else "random",
     "trained parameters": lambda r: f"{r.train['parameters']['trainable']:,}",
     "epochs (restored)": lambda r: _epochs(r.train),
@@ -90,7 +90,7 @@ def hashes(records: Iterable[Record]) -> str:
     """Return the table of the files that the runs were made from, with their SHA-256."""
     found = {}
     for record in records:
-        for file in filter(None, (record.about["archive"], record.about["weights"])):
+        for file in (record.about["archive"], *record.about["weights"].values()):
             found[file["name"]] = file["sha256"]
     rows = [[f"`{name}`", f"`{sha256}`"] for name, sha256 in sorted(found.items())]
     return str(tabulate(rows, ("file", "SHA-256"), tablefmt="github", disable_numparse=True))
@@ -118,7 +118,7 @@ def beside_article(published: Mapping[str, Any], ours: Mapping[str, Record]) -> 
 def _epochs(train: Mapping[str, Any]) -> str:
     """Return the epochs of each phase that has any, and which one was restored."""
     said = []
-    for name, phase in train["phases"].items():
+    for name, phase in train.get("phases", {}).items():
         settings = train["system"]["phases"][name]
         if "logistic_regression" in settings:
             continue
