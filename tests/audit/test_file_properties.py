@@ -10,6 +10,7 @@ from PIL import Image
 
 from cxr.audit import file_properties
 from cxr.errors import InputError
+from tests.dicoms import dicom
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8)).astype("uint8")
 
@@ -42,7 +43,8 @@ class TestRead:
         assert list(np.isnan(found["jpeg_chroma"])) == [True, False, True]
 
     def test_of_files_that_are_no_jpegs_have_no_tables(self, make_archive):
-        files = {"a.png": encoded("PNG"), "b.bmp": encoded("BMP")}
+        pixels = np.zeros((8, 8), "uint8")
+        files = {"a.png": encoded("PNG"), "b.bmp": encoded("BMP"), "c.dcm": dicom(pixels)}
         found = file_properties.read(make_archive("a.zip", files), listed(files))
         assert found[list(file_properties.JPEG)].isna().all(axis=None)
         assert found[["width", "bytes_per_pixel", "mode", "format"]].notna().all(axis=None)

@@ -220,8 +220,8 @@ class TestRejected:
         assert len(manifest.build(made, 0.5)[1]) == 2
         said = (
             "2 of 4 images cannot be used, more than split.max_rejected (49.00%) allows: "
-            "NORMAL/x: zero bytes; PNEUMONIA/y: not an image in BMP, GIF, JPEG, PNG, PPM or TIFF "
-            "format. Repair the source, or raise"
+            "NORMAL/x: zero bytes; PNEUMONIA/y: not an image in BMP, GIF, JPEG, PNG, PPM, TIFF or "
+            "DICOM format. Repair the source, or raise"
         )
         with pytest.raises(InputError, match=re.escape(said)):
             manifest.build(made, 0.49)

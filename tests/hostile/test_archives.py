@@ -236,7 +236,7 @@ class TestEntries:
     def test_a_zip_in_the_zip_is_not_opened(self, two, out):
         nested = zipped({f"NORMAL/{n}.zip": zipped(two) for n in range(3)})
         reason = self.rejected(zipped(two | {"NORMAL/nested.zip": nested}), out)
-        assert reason == "not an image in BMP, GIF, JPEG, PNG, PPM or TIFF format"
+        assert reason == "not an image in BMP, GIF, JPEG, PNG, PPM, TIFF or DICOM format"
 
     def test_a_zip_that_holds_only_a_zip_is_refused(self, two, out):
         assert "has no image in a folder NORMAL" in refusal(zipped({"x/a.zip": zipped(two)}), out)

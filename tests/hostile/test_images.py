@@ -12,9 +12,13 @@ from PIL import ExifTags, Image
 
 from cxr.data import image
 from cxr.errors import InputError
+from tests.dicoms import dicom
 from tests.hostile import tried
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
+    pytest.mark.filterwarnings("ignore::UserWarning:pydicom"),
+]
 
 NOISE = np.random.default_rng(0).integers(0, 256, (29, 37), dtype="uint8")
 # Smooth, so that JPEG changes it little; no two of its eight orientations are equal.
@@ -42,7 +46,12 @@ CORPUS = {
     "TIFF": encoded(NOISE, "RGB", "TIFF"),
     "TIFF LZW": encoded(NOISE, "L", "TIFF", compression="tiff_lzw"),
     "TIFF deflate": encoded(NOISE, "RGB", "TIFF", compression="tiff_adobe_deflate"),
+    "DICOM": dicom(NOISE, WindowCenter=128, WindowWidth=256),
+    "DICOM 16 bits": dicom(NOISE.astype("uint16") * 16),
+    "DICOM JPEG": dicom(NOISE, jpeg=encoded(NOISE, "L", "JPEG")),
 }
+
+OF_PILLOW = [name for name in CORPUS if not name.endswith("1 bit") and "DICOM" not in name]
 
 
 def rejected(data: bytes) -> str:
@@ -63,7 +72,8 @@ class TestDamaged:
                 tried.assert_one_line(error)
             else:
                 assert pixels.dtype == np.uint8 and pixels.ndim == 2
-                assert 0 < pixels.size <= image.MAX_PIXELS and mode in image.GREY_8_BIT
+                assert 0 < pixels.size <= image.MAX_PIXELS
+                assert mode in image.GREY_8_BIT or mode.startswith("DICOM ")
 
     @pytest.mark.parametrize("name", [name for name in CORPUS if name.startswith("PNG")])
     def test_a_png_is_used_with_its_own_pixels_or_rejected(self, name):
@@ -135,14 +145,14 @@ class TestKinds:
             data = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
         else:
             data = encoded(NOISE, "RGB", kind)
-        assert rejected(data) == "not an image in BMP, GIF, JPEG, PNG, PPM or TIFF format"
+        assert rejected(data) == "not an image in BMP, GIF, JPEG, PNG, PPM, TIFF or DICOM format"
 
     def test_of_lab_colours_are_rejected(self):
         stream = io.BytesIO()
         Image.new("LAB", (4, 4)).save(stream, "TIFF")
         assert rejected(stream.getvalue()) == "mode LAB: save it as grey or RGB"
 
-    @pytest.mark.parametrize("name", [name for name in CORPUS if not name.endswith("1 bit")])
+    @pytest.mark.parametrize("name", OF_PILLOW)
     def test_of_every_supported_kind_show_the_same(self, name):
         """JPEG loses a little; a GIF's or PNG's palette and CMYK must not change greys."""
         kind, _, rest = name.partition(" ")
@@ -270,6 +280,7 @@ def huge() -> dict[str, bytes]:
         "GIF": b"GIF89a" + struct.pack("<2H", 65_535, 65_535) + CORPUS["GIF"][10:],
         "BMP": CORPUS["BMP"][:18] + struct.pack("<2l", 60_000, 60_000) + CORPUS["BMP"][26:],
         "PPM": b"P5 60000 60000 255\n" + bytes(100),
+        "DICOM": dicom(NOISE, Rows=60_000, Columns=60_000),
         "TIFF of one tile": tiff(deflated | tile, inflating),
     }
 
@@ -308,6 +319,14 @@ class TestBombs:
         pixels = np.resize(np.arange(251, dtype="uint8"), (1000, 30_000))
         how = {"progressive": True} if kind == "JPEG" else {"compress_level": 1}
         (out / "large").write_bytes(encoded(pixels, mode, kind, **how))
+        said, memory = tried.peak(DECODE, out / "large")
+        assert said == "used (1000, 30000)"
+        assert memory < 100 + 16 * 30
+
+    def test_so_do_the_largest_of_dicom(self, out):
+        tried.count("images")
+        pixels = np.resize(np.arange(65_536, dtype="uint16"), (1000, 30_000))
+        (out / "large").write_bytes(dicom(pixels, WindowCenter=3e4, WindowWidth=6e4))
         said, memory = tried.peak(DECODE, out / "large")
         assert said == "used (1000, 30000)"
         assert memory < 100 + 16 * 30

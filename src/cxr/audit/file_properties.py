@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from cxr.data import archive, image, threads
+from cxr.data import archive, dicom, image, threads
 from cxr.errors import InputError
 
 # The sum of table K.1 of ITU-T T.81, the example of a luminance table that most encoders scale.
@@ -75,6 +75,8 @@ def _header(opened: zipfile.ZipFile, path: Path, name: str) -> tuple[str, float,
     """Return a file's format, and the sums of its quantisation tables or NaN."""
     try:
         data = archive.read(opened, name)
+        if dicom.is_dicom(data):
+            return "DICOM", math.nan, math.nan
         with Image.open(io.BytesIO(data), formats=image.FORMATS) as found:  # reads the header only
             tables = getattr(found, "quantization", {})
             kind = str(found.format)

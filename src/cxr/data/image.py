@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from cxr.data import dicom
 from cxr.errors import InputError
 
 # Formats of still images that take bounded memory before their size is known. Pillow knows forty
@@ -39,7 +40,8 @@ def decode(data: bytes) -> tuple[np.ndarray, str]:
     """Decode an image to grey, and turn it upright if its EXIF data say that it is not.
 
     Args:
-        data: the bytes of a file in one of the :data:`FORMATS`.
+        data: the bytes of a file in one of the :data:`FORMATS`, or of a DICOM file
+            (:mod:`cxr.data.dicom`).
 
     Returns:
         uint8 [height, width] (RGB is converted to its luma, ITU-R 601; transparency is ignored),
@@ -52,6 +54,8 @@ def decode(data: bytes) -> tuple[np.ndarray, str]:
         message = "zero bytes"
         raise InputError(message)
     try:
+        if dicom.is_dicom(data):
+            return dicom.decode(data, MAX_PIXELS, lambda frame: decode(frame)[0])
         with _open(data) as image:
             _check(image, data)
             if image.format == "PNG":
@@ -65,9 +69,9 @@ def decode(data: bytes) -> tuple[np.ndarray, str]:
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        message = f"not an image in {', '.join(FORMATS[:-1])} or {FORMATS[-1]} format"
+        message = f"not an image in {', '.join(FORMATS)} or DICOM format"
         raise InputError(message) from error
-    except Exception as error:  # Pillow's readers raise errors of any type on broken files
+    except Exception as error:  # readers raise errors of any type on broken files
         message = f"cannot be decoded: {str(error) or type(error).__name__}"
         raise InputError(message) from error
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cxr import files
-from cxr.data import archive, image, patient, threads
+from cxr.data import archive, dicom, image, patient, threads
 from cxr.errors import InputError
 from cxr.labels import CLASSES
 
@@ -35,7 +35,8 @@ def build(
     Returns:
         The manifest, with the columns :data:`COLUMNS` and one row per usable image, ordered by
         path; and the rejected files: path, reason. ``patient_known`` is False if neither the name
-        nor ``patients`` gives the patient; the image then counts as its own patient.
+        (of a DICOM file: its PatientID) nor ``patients`` gives the patient; the image then counts
+        as its own patient.
 
     Raises:
         InputError: more images are unusable than allowed, a required class has no usable image, or
@@ -76,9 +77,12 @@ def _row(
             raise InputError(message)
         data = archive.read(opened, entry.path)
         pixels, mode = image.decode(data)
+        if dicom.is_dicom(data):  # whose names often look like Kermany's: IM-0001-0001.dcm
+            named, subtype = dicom.patient(data), ""
+        else:
+            named, subtype = patient.from_path(entry.path)
     except InputError as error:
         return {"path": entry.path, "reason": str(error)}
-    named, subtype = patient.from_path(entry.path)
     known = patients.get(entry.id, named)
     return {
         "id": entry.id,
