@@ -38,14 +38,17 @@ setup: .venv/installed ## install requirements.lock into .venv, and pull the sam
 demo: setup ## run the pipeline on the embedded sample, as experiment `demo`: is transfer worth it?
 	@python -m tools.demo $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 
+# A worker per core, but no more than memory holds: one with TensorFlow takes up to 3 GB.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: setup ## run the tests
-	python -m pytest
+	python -m pytest $(PARALLEL)
 
 # CI runs these tests a second time, with one thread and without oneDNN.
 NUMERICAL := tests/test_augment.py tests/models tests/training tests/evaluation
 
 test-numerical: setup ## run the tests that depend on floating-point arithmetic
-	python -m pytest -k "not jax" $(NUMERICAL)
+	python -m pytest $(PARALLEL) -k "not jax" $(NUMERICAL)
 
 TIMES ?= 20
 

@@ -12,7 +12,7 @@ from cxr import params
 from cxr.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
-GONE = object()  # as a value: remove the key
+GONE = "<gone>"  # as a value: remove the key
 RULES = (
     "should be all, backbone, head, above_freeze_blocks, or exactly one of blocks: [5], "
     "from_layer: 100, last: 5"

@@ -36,5 +36,5 @@ def test_another_auc_is_refused(logged: Project):
 
 def test_missing_run_is_refused(logged: Project):
     trained = files.read_json(MODEL / "provenance.json") | {"id": "f" * 32}
-    with pytest.raises(InputError, match="lacks the training's run"):
+    with pytest.raises(InputError, match="lacks the run of train"):
         record._logged(trained, {"test": {"auc": 0.8}})
