@@ -44,6 +44,14 @@ def test_a_system_of_which_there_is_nothing_was_not_run(
     assert state(tmp_path, system) == NOT_RUN
 
 
+def test_empty_folders_as_dvc_makes_them_are_nothing(tmp_path: Path, system: params.System) -> None:
+    for stage in ("weights", "models", "evaluations"):
+        (tmp_path / stage / NAME).mkdir(parents=True)
+    assert state(tmp_path, system) == NOT_RUN
+    (tmp_path / "weights" / NAME / "initial").mkdir()  # the stage began, and failed
+    assert state(tmp_path, system) == NO_MODEL
+
+
 def test_a_complete_system_is_evaluated(complete: Path, system: params.System) -> None:
     assert state(complete, system) == EVALUATED
 

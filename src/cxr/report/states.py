@@ -41,7 +41,8 @@ def unevaluated(states: Mapping[str, str]) -> dict[str, str]:
 def _state(name: str, settings: Mapping[str, object], folders: Iterable[Path]) -> str:
     """Return the state of a system from the folders of its stages, the first stage first."""
     found = list(folders)
-    if not any(folder.is_dir() for folder in found):
+    # DVC makes empty folders for outputs that are not in its cache; a stage leaves more than that.
+    if not any(folder.is_dir() and any(folder.iterdir()) for folder in found):
         return NOT_RUN
     made: dict[str, str] = {}
     for folder, state in zip(found, (NO_MODEL, NO_MODEL, NO_EVALUATION), strict=True):
