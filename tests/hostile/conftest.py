@@ -1,4 +1,4 @@
-"""Every hostile test writes only to its output folder; the session ends with what was tried."""
+"""Every hostile test writes only to its output folder; `make fuzz` ends with what was tried."""
 
 import hashlib
 from collections.abc import Iterator

@@ -62,9 +62,9 @@ def copy(repository: Repository, experiment: str, system: str, folder: Path) -> 
     if revision is None:
         message = f"no DVC experiment is named {experiment}: `dvc exp list --all` shows them"
         raise InputError(message)
-    evaluated = _evaluated(revision, system)
-    evaluation = revision.provenance(evaluated)
-    figures = json.loads(revision.read(f"{evaluated}/metrics.json"))
+    place = _evaluated(revision, system)
+    evaluation = revision.provenance(place)
+    figures = json.loads(revision.read(f"{place}/metrics.json"))
     members = figures.get("members", [])
     systems = members or [system]
     made = rebuilding.chain(evaluation, [], [revision])
@@ -81,7 +81,7 @@ def copy(repository: Repository, experiment: str, system: str, folder: Path) -> 
     outputs = {path: md5 for stage in made for path, md5 in stage["outputs"].items()}
     kept = [
         *(f"models/{name}/model.weights.h5" for name in systems),
-        f"{evaluated}/predictions.csv",
+        f"{place}/predictions.csv",
     ]
     seconds: dict[str, float] = {}
     for stage in reversed(made):
@@ -103,14 +103,14 @@ def copy(repository: Repository, experiment: str, system: str, folder: Path) -> 
         "versions": trained[0]["versions"],
         "seconds": seconds,
         "md5": {path: outputs[path] for path in kept},
-        "at_half": _at_half(_table(revision, f"{evaluated}/predictions.csv")),
+        "at_half": _at_half(_table(revision, f"{place}/predictions.csv")),
         "mlflow": _logged(evaluation if members else trained[0], figures),
     }
-    copied = [f"{evaluated}/{name}" for name in EVALUATED]
+    copied = [f"{place}/{name}" for name in EVALUATED]
     copied += [] if members else [f"models/{system}/{name}" for name in TRAINED]
     for path in copied:
         files.write_text(folder / Path(path).name, revision.read(path).decode())
-    files.write_csv(folder / "predictions.csv", _predictions(revision, evaluated))
+    files.write_csv(folder / "predictions.csv", _predictions(revision, place))
     files.write_json(folder / "record.json", record)
 
 
@@ -174,9 +174,9 @@ def _logged(stage: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, A
     return {"run": run.info.run_id, "name": run.info.run_name, AUC: logged}
 
 
-def _predictions(revision: Revision, evaluated: str) -> pd.DataFrame:
+def _predictions(revision: Revision, place: str) -> pd.DataFrame:
     """Return the test set's predictions after the last phase, with the patient of each image."""
-    phases = _table(revision, f"{evaluated}/phases.csv")
+    phases = _table(revision, f"{place}/phases.csv")
     patients = _table(revision, "splits/manifest.csv").set_index("id")["patient"]
     last = phases[phases["phase"] == phases["phase"].iloc[-1]].drop(columns="phase")
     return last.assign(patient=last["id"].map(patients))

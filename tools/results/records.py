@@ -106,9 +106,9 @@ class Record:
 
     def documented(self) -> str:
         """Return the same with the variables ARCHIVE, a file, and WEIGHTS, a folder."""
-        files_of = self.about["weights"].items()
+        initial = self.about["weights"].items()
         return self.command(
-            "$ARCHIVE", {name: f"$WEIGHTS/{file['name']}" for name, file in files_of}
+            "$ARCHIVE", {name: f"$WEIGHTS/{file['name']}" for name, file in initial}
         )
 
 

@@ -51,7 +51,11 @@ def decode(
     else:
         stored = pixel_array(header)
     if stored.shape != (header.Rows, header.Columns):
-        message = f"DICOM of {header.Rows} x {header.Columns} pixels, which holds {stored.shape}"
+        found = " x ".join(map(str, reversed(stored.shape)))
+        message = (
+            f"the DICOM header says {header.Columns} x {header.Rows} pixels, but the image has "
+            f"{found}: export it again"
+        )
         raise InputError(message)
     # Of at most 65,536 values instead of 40 million pixels, which would take 1 GB as float64.
     low = int(stored.min())
@@ -69,7 +73,7 @@ def patient(data: bytes) -> str | None:
     Raises:
         InputError: the header cannot be read.
     """
-    header = _read(data)
+    header = _read(data, with_pixels=False)
     identity = str(header.get("PatientID", "") or "").strip()
     if not identity:
         return None
@@ -77,7 +81,7 @@ def patient(data: bytes) -> str | None:
     return f"dicom-{hashlib.sha256(f'{issuer}/{identity}'.encode()).hexdigest()[:16]}"
 
 
-def _read(data: bytes) -> Any:
+def _read(data: bytes, with_pixels: bool = True) -> Any:
     import pydicom
     from pydicom import config
 
@@ -86,7 +90,7 @@ def _read(data: bytes) -> Any:
         raise InputError(message)
     # A badly formed name or date does not matter here, and would print a warning for every file.
     config.settings.reading_validation_mode = config.IGNORE
-    return pydicom.dcmread(io.BytesIO(data))
+    return pydicom.dcmread(io.BytesIO(data), stop_before_pixels=not with_pixels)
 
 
 def _check(header: Any, max_pixels: int) -> str:
