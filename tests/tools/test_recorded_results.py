@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,24 @@ class TestDifference:
         assert low < 0 < high  # paired, both ends would be 0
 
 
+class TestSeeds:
+    """Runs that differ in their seed alone stand in one row."""
+
+    def test_runs_are_grouped_by_all_other_settings(self):
+        found = [seeded(0), seeded(2), seeded(1), seeded(1, freeze_blocks="2"), seeded(1, "other")]
+        (group,) = records.seeds({str(n): record for n, record in enumerate(found)})
+        assert [record.seed for record in group] == [0, 1, 2]
+        assert {record.system for record in group} == {"one"}
+
+    def test_row_by_hand(self):
+        said = tables.seeds([[seeded(0, auc=0.90), seeded(1, auc=0.96)]])
+        cells = [cell.strip() for cell in said.splitlines()[-1].strip("|").split("|")]
+        # Intervals are 0.04 wide; the range over seeds is 0.06.
+        assert cells == [
+            "`one`", "64", "grouped", "0.900 (0), 0.960 (1)", "0.930", "0.060", "0.040", "seeds",
+        ]  # fmt: skip
+
+
 class TestRebuild:
     """The files that a run was made from are checked before anything runs."""
 
@@ -191,10 +210,19 @@ def made(probabilities: list[float], first: int = 0) -> records.Record:
     return records.Record("made", {"settings": {}}, {}, {}, empty, rows, empty)
 
 
-def reverse(one: records.Record) -> records.Record:
-    return records.Record(
-        one.name, one.about, one.metrics, one.train, one.history, one.predictions[::-1], one.shift
+def seeded(seed: int, system: str = "one", auc: float = 0.9, **settings: str) -> records.Record:
+    """A record with a seed, written down only where it is not the default."""
+    given = settings | ({"seed": str(seed)} if seed else {})
+    return replace(
+        made([0.1, 0.2, 0.8, 0.9]),
+        about={"system": system, "members": [], "settings": given},
+        train={"system": {"image_size": 64}},
+        metrics={"test": {"auc": auc, "auc_low": auc - 0.02, "auc_high": auc + 0.02}},
     )
+
+
+def reverse(one: records.Record) -> records.Record:
+    return replace(one, predictions=one.predictions[::-1])
 
 
 def pairs(one: records.Record) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ test set, and what is needed to run it again. It holds no X-rays, no weights, an
 machine that ran it.
 """
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ FOLDER = ROOT / "results"
 
 SWEEP = "freeze-"  # how the names of the sweep over freeze_blocks begin
 
-PROTOCOL = "split.protocol"  # grouped unless the record's settings say otherwise
+# Keys of params.yaml with a default where the record's settings do not have them.
+PROTOCOL, SEED = "split.protocol", "seed"
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Record:
     @property
     def seed(self) -> int:
         """``seed`` of params.yaml."""
-        return int(self.settings.get("seed", "0"))
+        return int(self.settings.get(SEED, "0"))
 
     @property
     def image_size(self) -> int | None:
@@ -159,6 +161,16 @@ def sweep(found: Mapping[str, Record]) -> list[Record]:
     """Return the records of the sweep over ``freeze_blocks``, by the number of frozen blocks."""
     rows = [record for name, record in found.items() if name.startswith(SWEEP)]
     return sorted(rows, key=lambda record: int(record.train["freeze_blocks"]))
+
+
+def seeds(found: Mapping[str, Record]) -> list[list[Record]]:
+    """Return the records that differ in their seed alone, by seed: a list for two seeds or more."""
+    groups: dict[str, list[Record]] = {}
+    for record in found.values():
+        rest = {key: text for key, text in record.settings.items() if key != SEED}
+        groups.setdefault(json.dumps([record.system, rest], sort_keys=True), []).append(record)
+    ordered = [sorted(group, key=lambda record: record.seed) for group in groups.values()]
+    return [group for group in ordered if len(group) > 1]
 
 
 def compared(found: Mapping[str, Record], protocol: str) -> list[Record]:

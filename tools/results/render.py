@@ -113,6 +113,7 @@ def _environment(found: Mapping[str, records.Record], results: str) -> jinja2.En
         "record": record, "beside_article": beside_article, "comparison": comparison,
         "sweep": sweep, "gain": gain, "found": found, "PERTURBED": differences.PERTURBED,
         "hashes": lambda: tables.hashes(found.values()),
+        "seeds": lambda: tables.seeds(records.seeds(found)),
     }  # fmt: skip
     environment.globals.update(functions)
     environment.filters.update(

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
+from cxr import sweep
 from cxr.report.differences import Difference
 from tools.results.records import Record
 
@@ -84,6 +85,33 @@ def table(records: Iterable[Record], columns: Sequence[str], results: str) -> st
     rows = [[COLUMNS[name](record) for name in columns] for record in records]
     rows = [[cell.replace("{results}", results) for cell in row] for row in rows]
     return str(tabulate(rows, columns, tablefmt="github", disable_numparse=True))
+
+
+def seeds(groups: Iterable[Sequence[Record]]) -> str:
+    """Return the table of the test AUC over seeds.
+
+    Args:
+        groups: of records that differ in their seed alone; see :func:`tools.results.records.seeds`.
+    """
+    rows = []
+    for group in groups:
+        tests = pd.DataFrame([record.metrics["test"] for record in group])
+        tests = tests.assign(system="", settings="", seed=[record.seed for record in group])
+        (found,) = sweep.summary(tests).to_dict("records")
+        one = group[0]
+        rows.append(
+            [
+                f"`{one.system}`", str(one.image_size or "-"), one.protocol,
+                ", ".join(f"{number(r.metrics['test']['auc'])} ({r.seed})" for r in group),
+                *(number(found[name]) for name in ("mean", "range", "interval")),
+                found["larger"],
+            ]
+        )  # fmt: skip
+    headers = (
+        "system", "size", "split", "test AUC (seed)", "mean", "range over seeds",
+        "width of the 95 % interval over patients", "larger",
+    )  # fmt: skip
+    return str(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
 
 
 def hashes(records: Iterable[Record]) -> str:
