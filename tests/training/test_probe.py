@@ -107,6 +107,21 @@ class TestFit:
             predicted(one, data.inputs), predicted(other, wider.inputs), atol=1e-4
         )
 
+    @pytest.mark.parametrize(
+        ("strengths", "said"),
+        [
+            ((1.0, 100.0), "strength 1 has the lowest loss and is the smallest"),
+            ((0.01, 1.0), "strength 1 has the lowest loss and is the largest"),
+            ((0.01, 1.0, 100.0), ""),
+            ((1.0,), ""),
+        ],
+    )
+    def test_says_when_the_list_ends_with_the_best_strength(self, strengths, said, caplog):
+        with caplog.at_level("WARNING"):
+            assert fit(*random_data(), *strengths)[0].strength == 1
+        assert said in caplog.text
+        assert bool(caplog.text) == bool(said)
+
     def test_chooses_the_strength_with_the_lowest_loss_on_validation(self):
         """One feature, right for 3 of 4 in training and for half of validation.
 

@@ -152,6 +152,12 @@ def fit(
         val_losses[strength] = loss
     chosen = min(val_losses, key=val_losses.__getitem__)  # of those that tie the strongest
     best = models[chosen]
+    ends = {min(val_losses): "smallest", max(val_losses): "largest"}
+    if chosen in ends and len(val_losses) > 1:
+        log.warning(
+            "strength %g has the lowest loss and is the %s of `strengths`: one beyond it may be "
+            "better still", chosen, ends[chosen],
+        )  # fmt: skip
 
     kernel = best.coef_[0] / scale
     bias = best.intercept_[0] - mean @ kernel
