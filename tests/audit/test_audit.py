@@ -14,7 +14,9 @@ from cxr.data import cache, manifest, split, tensors
 from cxr.errors import InputError
 from cxr.training.feature_files import Features
 
-NAMES = {"audit.json", "duplicates.csv", "shortcuts.csv", "suspects.csv", "suspects.png"}
+NAMES = {
+    "audit.json", "duplicates.csv", "markers.csv", "shortcuts.csv", "suspects.csv", "suspects.png"
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,8 @@ class TestRun:
         assert json.loads((tmp_path / "audit.json").read_text()) == result
         json.dumps(result, allow_nan=False)
         assert list(result) == [
-            "patients", "duplicates", "leak", "balance", "subtypes", "suspects", "shortcuts"
+            "patients", "duplicates", "leak", "balance", "subtypes", "large_markers", "suspects",
+            "shortcuts",
         ]  # fmt: skip
         assert result["patients"]["in_two_splits"] == 0
         assert result["suspects"]["assessable"]
@@ -122,6 +125,7 @@ def test_findings_are_said_in_lines(prepared, tmp_path):
     assert ", 0 in two splits" in said
     assert "exact duplicates: " in said and "near duplicates: " in said
     assert "an image-level split would put" in said
+    assert "large markers in training: 0 of " in said
     assert "suspect labels: " in said
     assert "shortcuts, picture: val AUC" in said
 

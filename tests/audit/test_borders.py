@@ -1,6 +1,7 @@
 """The rim, black bars and markers of a picture."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cxr.audit import borders
@@ -68,6 +69,20 @@ class TestMarkers:
     def test_of_a_constant_picture_are_none(self, grey):
         found = borders.markers(np.full((40, 40), grey, "uint8"))
         assert found[:3] == (0, 0, 0) and np.isnan(found[3:]).all()
+
+
+def test_large_markers_are_listed():
+    small, large, several = (picture() for _ in range(3))
+    small[5:7, 5:7] = 255
+    large[5:7, 5:8] = 255  # 6 of 10,000 pixels
+    several[5:7, 5:7], several[5:7, 90:92] = 255, 255
+    measured = borders.measure(np.stack([small, large, several]))
+    manifest = pd.DataFrame({"id": list("abc"), "split": "train", "label": [0, 1, 0], "x": 0})
+    found = borders.large_markers(measured, manifest)
+    assert found.to_dict("list") == {
+        "id": ["b", "c"], "split": ["train"] * 2, "label": [1, 0],
+        "marker_area": [pytest.approx(6e-4), pytest.approx(8e-4)],
+    }  # fmt: skip
 
 
 def test_every_image_has_a_row():

@@ -31,6 +31,10 @@ def write_evidence(root: Path, names: Sequence[str], settings: params.Params) ->
     for place, name in enumerate(names):
         write_measures(root / "evaluations" / name, 0.95 - 0.05 * place)
     write_audits(root / "audits")
+    manifest = files.read_csv(root / "splits/manifest.csv")
+    test = manifest[manifest["split"] == "test"]
+    marked = pd.concat([test[test["label"] == label].head(2 + label) for label in (0, 1)])
+    files.write_csv(root / "audits/markers.csv", marked[["id", "split", "label"]])
     pairs = itertools.combinations(names, 2)
     outcomes = itertools.cycle(["better", "open", "worse"])
     rows = [
@@ -130,6 +134,8 @@ def write_audits(folder: Path) -> None:
             "exact": copies, "near": copies | {"groups": 2}, "in_test_and_rest": 0,
             "limits": {"distance": 10, "correlation": 0.975},
         },
+        "balance": {"train": {"NORMAL": 28, "PNEUMONIA": 84}},
+        "large_markers": {"train": {"NORMAL": 2, "PNEUMONIA": 12}},
         "leak": {"test_images": 26, "seeds": 20, "mean": 11.5, "low": 9, "high": 14},
         "suspects": {
             "assessable": True, "reason": None, "images": 54, "auc": 0.99, "suspects": 4,

@@ -303,8 +303,8 @@ class TestWrite:
         names = sorted(path.name for path in written.iterdir())
         assert names == [
             "comparison.csv", "comparison.txt", "comparisons.csv", "confusion.png", "index.html",
-            "model_card.json", "model_card.md", "phases.csv", "roc.png", "subtypes.csv",
-            "training_curves.png",
+            "markers.csv", "model_card.json", "model_card.md", "phases.csv", "roc.png",
+            "subtypes.csv", "training_curves.png",
         ]  # fmt: skip
         for name in names:
             found = (written / name).read_bytes()

@@ -57,9 +57,11 @@ def run(
     copies = duplicates.find(images, manifest)
     doubted, suspected = suspects.find(stored, index, seed)
     train = np.flatnonzero(manifest["split"] == "train")
+    framed = borders.measure(images)
+    marked = borders.large_markers(framed, manifest)
     properties = [
         file_properties.read(archive, manifest),
-        borders.measure(images),
+        framed,
         geometry.measure(images, train),
     ]
     table = pd.concat([part.reset_index(drop=True) for part in properties], axis=1)
@@ -70,12 +72,14 @@ def run(
         "leak": patients.leak(manifest),
         "balance": balance.classes(manifest),
         "subtypes": balance.subtypes(manifest),
+        "large_markers": balance.classes(marked),
         "suspects": doubted,
         "shortcuts": alarm,
     }
     files.write_csv(folder / "duplicates.csv", copies)
     files.write_csv(folder / "suspects.csv", suspected)
     files.write_csv(folder / "shortcuts.csv", importances)
+    files.write_csv(folder / "markers.csv", marked)
     with files.replacing(folder / "suspects.png") as path:
         wall.draw(images, index, suspected).save(path)
     files.write_json(folder / "audit.json", result)

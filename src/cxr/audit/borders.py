@@ -14,6 +14,8 @@ NEAR = 0.25  # a marker's centre is at most this far from an edge, as a fraction
 WIDEST = 0.2  # side of the box around a marker, as a fraction of the side
 # A marker's area as a fraction of the picture: from a stroke of a letter to a plate with a name.
 SIZES = (1e-4, 1e-2)
+# The markers of an image are large from this area on: the bold R of one scanner of Kermany's set.
+LARGE = 5e-4
 
 BORDER = ("rim_mean", "rim_spread", "black_left", "black_right", "black_top", "black_bottom")
 MARKERS = ("markers", "marker_area", "largest_marker", "marker_x", "marker_y")
@@ -32,6 +34,21 @@ def measure(images: np.ndarray) -> pd.DataFrame:
     """
     found = threads.parallel_map(lambda row: _measured(images[row]), range(len(images)), "borders")
     return pd.DataFrame(found, columns=[*BORDER, *MARKERS])
+
+
+def large_markers(measured: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+    """List the images with large markers.
+
+    Args:
+        measured: from :func:`measure`.
+        manifest: id, split and label of the same images, in the same order.
+
+    Returns:
+        id, split, label and marker_area of each.
+    """
+    areas = measured["marker_area"].to_numpy()
+    found = manifest[["id", "split", "label"]].assign(marker_area=areas)
+    return found[areas >= LARGE].reset_index(drop=True)
 
 
 def border(pixels: np.ndarray) -> tuple[float, ...]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cxr.labels import CLASSES
+
 
 def lines(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield one line for each finding of ``audit.json``."""
@@ -20,6 +22,9 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
             f"an image-level split would put {leak['low']} to {leak['high']} (mean "
             f"{leak['mean']:.0f}) of {leak['test_images']} test images beside their patient"
         )
+    marked, whole = result["large_markers"]["train"], result["balance"]["train"]
+    shares = ", ".join(f"{marked[name]} of {whole[name]} {name}" for name in CLASSES)
+    yield f"large markers in training: {shares}"
     doubted = result["suspects"]
     yield f"suspect labels: {doubted['suspects'] if doubted['assessable'] else doubted['reason']}"
     for name, found in result["shortcuts"]["sets"].items():

@@ -23,6 +23,7 @@ from cxr.report import (
     forest,
     gallery,
     learning,
+    markers,
     matrix,
     operating,
     picture,
@@ -70,8 +71,8 @@ def write(results: Sequence[Result], shared: Context, folder: Path) -> str:
     """Write the page, the tables and the figures.
 
     The files are index.html; model_card.md and model_card.json; comparison.csv, comparison.txt,
-    comparisons.csv, subtypes.csv and phases.csv; training_curves.png, roc.png and confusion.png,
-    which DVC shows.
+    comparisons.csv, subtypes.csv, markers.csv and phases.csv; training_curves.png, roc.png and
+    confusion.png, which DVC shows.
 
     Returns:
         The text of comparison.txt, for the terminal.
@@ -82,7 +83,8 @@ def write(results: Sequence[Result], shared: Context, folder: Path) -> str:
     phases, answer = phase_results(results, shared), verdict(results, shared)
     rows, steps = comparison(results, answer.yardstick), phase_table(phases)
     versus, kinds = comparisons.table(results, shared), subtypes.table(results, shared)
-    shared = replace(shared, comparisons=versus, subtypes=kinds)
+    marked = markers.table(results, shared)
+    shared = replace(shared, comparisons=versus, subtypes=kinds, marked=marked)
     table = text(answer, rows, steps, states.unevaluated(shared.systems))
     tested = [
         figures.Tested(r.name, r.colour, r.test, r.perturbed, r.roc, r.precision_recall)
@@ -94,6 +96,7 @@ def write(results: Sequence[Result], shared: Context, folder: Path) -> str:
     files.write_csv(folder / "comparison.csv", rows)
     files.write_csv(folder / "comparisons.csv", versus)
     files.write_csv(folder / "subtypes.csv", kinds)
+    files.write_csv(folder / "markers.csv", marked)
     files.write_csv(folder / "phases.csv", steps)
     files.write_text(folder / "comparison.txt", table + "\n")
     files.write_text(folder / "index.html", page(results, shared, answer, phases))
@@ -133,6 +136,7 @@ def _values(
         "origins": origins(results, shared),
         "conditions": robustness.conditions(results),
         "subtypes": subtypes.by_subtype(shared.subtypes),
+        "markers": markers.by_group(shared.marked, shared.audit),
         "confidence": confidence.confidence(results),
         "suspects": audits.suspects(shared),
         "charts": charts,

@@ -146,12 +146,14 @@ class Context:
         manifest: one row per image, see :mod:`cxr.data.manifest`.
         summary: splits/summary.json.
         source: raw/source.json.
-        audit: audits/audit.json; None without an audit, as for the three that follow.
+        audit: audits/audit.json; None without an audit, as for the four that follow.
         shortcuts: audits/shortcuts.csv.
         suspects: audits/suspects.csv.
         suspects_picture: audits/suspects.png.
+        markers: audits/markers.csv.
         comparisons: from :func:`cxr.report.comparisons.table`; None until it is computed.
         subtypes: from :func:`cxr.report.subtypes.table`; None until it is computed.
+        marked: from :func:`cxr.report.markers.table`; None until it is computed.
         seeds: from :func:`cxr.sweep.summary`; no rows if no system has two seeds.
         ensembles: those of params.yaml that have been evaluated.
     """
@@ -169,8 +171,10 @@ class Context:
     shortcuts: pd.DataFrame | None = None
     suspects: pd.DataFrame | None = None
     suspects_picture: bytes | None = None
+    markers: pd.DataFrame | None = None
     comparisons: pd.DataFrame | None = None
     subtypes: pd.DataFrame | None = None
+    marked: pd.DataFrame | None = None
     seeds: pd.DataFrame = field(default_factory=pd.DataFrame)
     ensembles: Sequence[Ensemble] = ()
 
@@ -267,6 +271,7 @@ def context(
         shortcuts=_table(audits / "shortcuts.csv"),
         suspects=_table(audits / "suspects.csv"),
         suspects_picture=_picture(audits / "suspects.png"),
+        markers=_table(audits / "markers.csv"),
         seeds=sweep.summary(sweep.current(sweep.read(seeds), settings, origin["sha256"]))
         if seeds.is_file()
         else pd.DataFrame(),
