@@ -116,6 +116,12 @@ class TestDifference:
         assert low < 0 < high  # paired, both ends would be 0
 
 
+def test_listed_markers_are_of_recorded_images():
+    marked = files.read_csv(records.FOLDER / "markers.csv")
+    tested = RECORDS["views-official"].predictions
+    assert set(marked.loc[marked["split"] == "test", "id"]) <= set(tested["id"])
+
+
 class TestSeeds:
     """Runs that differ in their seed alone stand in one row."""
 

@@ -15,6 +15,7 @@ import jinja2
 
 from cxr import files
 from cxr.errors import InputError, reported
+from cxr.report import markers as by_marker
 from cxr.report.differences import Difference
 from tools.results import differences, plots, records, tables
 
@@ -101,6 +102,8 @@ def _environment(found: Mapping[str, records.Record], results: str) -> jinja2.En
     def sweep() -> str:
         return tables.table(records.sweep(found), tables.SWEEP, results)
 
+    marked = set(files.read_csv(records.FOLDER / "markers.csv")["id"])
+
     def gain(one: str, other: str, column: str = differences.CLEAN) -> Difference:
         return differences.difference(record(one), record(other), column)
 
@@ -113,6 +116,10 @@ def _environment(found: Mapping[str, records.Record], results: str) -> jinja2.En
         "record": record, "beside_article": beside_article, "comparison": comparison,
         "sweep": sweep, "gain": gain, "found": found, "PERTURBED": differences.PERTURBED,
         "hashes": lambda: tables.hashes(found.values()),
+        "markers": lambda protocol: tables.markers(records.compared(found, protocol), marked),
+        "by_marker": lambda name: by_marker.groups(
+            record(name).predictions, marked, record(name).seed
+        ),
         "seeds": lambda: tables.seeds(records.seeds(found)),
     }  # fmt: skip
     environment.globals.update(functions)

@@ -7,6 +7,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from cxr import sweep
+from cxr.report import markers as by_marker
 from cxr.report.differences import Difference
 from tools.results.records import Record
 
@@ -111,6 +112,24 @@ def seeds(groups: Iterable[Sequence[Record]]) -> str:
         "system", "size", "split", "test AUC (seed)", "mean", "range over seeds",
         "width of the 95 % interval over patients", "larger",
     )  # fmt: skip
+    return str(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
+
+
+def markers(records: Iterable[Record], marked: set[str]) -> str:
+    """Return the table of the test AUC with and without a large marker.
+
+    Args:
+        records: in the order of the rows.
+        marked: ids of the images with one.
+    """
+    rows, headers = [], ["system", "size"]
+    for record in records:
+        both = by_marker.groups(record.predictions, marked, record.seed)
+        rows.append([f"`{record.system}`", str(record.image_size or "-"), *map(interval, both)])
+        headers[2:] = [
+            f"{word} one: {group['normal']} NORMAL, {group['pneumonia']} PNEUMONIA"
+            for word, group in zip(("with", "without"), both, strict=True)
+        ]
     return str(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
 
 
