@@ -73,7 +73,7 @@ class TestRecords:
         self, record: records.Record, tmp_path: Path
     ):
         weights = {name: rebuild.shell(f"/w/{name}.h5") for name in record.about["weights"]}
-        words = shlex.split(record.command(rebuild.shell("/a b/x.zip"), weights))
+        words = shlex.split(record.commands(rebuild.shell("/a b/x.zip"), weights)[-1])
         given = [word for word, before in zip(words[1:], words, strict=False) if before == "-S"]
         merged = OmegaConf.load(records.ROOT / "params.yaml")
         OmegaConf.set_struct(merged, True)

@@ -145,9 +145,13 @@ def test_ensemble_has_the_weights_and_the_time_of_its_members(repository: Any, t
         "models/mobile/model.weights.h5",
         "ensembles/both/predictions.csv",
     ]
+    options = (
+        "-S source=$ARCHIVE -S systems.vgg.weights=$WEIGHTS/w.h5 "
+        "-S systems.mobile.weights=$WEIGHTS/w.h5 -S seed=3"
+    )
     assert found.documented() == (
-        "dvc exp run -n mine -S source=$ARCHIVE -S systems.vgg.weights=$WEIGHTS/w.h5 "
-        "-S systems.mobile.weights=$WEIGHTS/w.h5 -S seed=3 ensemble@both"
+        f"dvc exp run -n mine-members {options} evaluate@vgg evaluate@mobile && "
+        f"dvc exp run -n mine {options} --single-item ensemble@both"
     )
     assert not (tmp_path / "mine" / "train.json").exists()
 

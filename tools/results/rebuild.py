@@ -46,16 +46,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             system: shell(checked(in_folder(given.weights, file), file, "--weights"))
             for system, file in record.about["weights"].items()
         }
-        command = record.command(shell(archive), weights, "rebuilt-")
-        print(f"recorded with commit {record.about['commit']}, {_took(record.about)}\n{command}")
+        commands = record.commands(shell(archive), weights, "rebuilt-")
+        print(f"recorded with commit {record.about['commit']}, {_took(record.about)}")
+        print("\n".join(commands))
         if given.dry_run:
             return 0
-        code = subprocess.run(shlex.split(command), check=False, cwd=records.ROOT).returncode
-        if code == 0:
-            kind = "ensembles" if record.members else "evaluations"
-            folder = records.ROOT / kind / record.system
-            print(compare(record.metrics, files.read_json(folder / "metrics.json")))
-    return code
+        for command in commands:
+            code = subprocess.run(shlex.split(command), check=False, cwd=records.ROOT).returncode
+            if code:
+                return code
+        kind = "ensembles" if record.members else "evaluations"
+        folder = records.ROOT / kind / record.system
+        print(compare(record.metrics, files.read_json(folder / "metrics.json")))
+    return 0
 
 
 def checked(path: str | None, expected: Mapping[str, str], option: str) -> str:

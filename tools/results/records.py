@@ -91,8 +91,11 @@ class Record:
         seconds = self.about["seconds"]
         return (seconds["features"] + seconds["train"]) / 60
 
-    def command(self, source: str, weights: Mapping[str, str], prefix: str = "") -> str:
-        """Return the command that runs it again, for a shell.
+    def commands(self, source: str, weights: Mapping[str, str], prefix: str = "") -> list[str]:
+        """Return the commands that run it again, for a shell.
+
+        For an ensemble they are two, since DVC takes every system for an input of its stage: the
+        members are evaluated, and then the stage runs alone.
 
         Args:
             source: the X-rays, as the shell and `dvc exp run -S` read them.
@@ -103,15 +106,19 @@ class Record:
         options = [f"-S source={source}"]
         options += [f"-S {weights_key(system)}={path}" for system, path in weights.items()]
         options += [f"-S {shlex.quote(f'{key}={text}')}" for key, text in self.settings.items()]
-        target = f"ensemble@{self.system}" if self.members else f"evaluate@{self.system}"
-        return " ".join(["dvc exp run -n", f"{prefix}{self.name}", *options, target])
+        name = f"{prefix}{self.name}"
+        evaluations = [f"evaluate@{system}" for system in self.members or [self.system]]
+        runs = [[name, *options, *evaluations]]
+        if self.members:
+            runs[0][0] += "-members"
+            runs.append([name, *options, f"--single-item ensemble@{self.system}"])
+        return [" ".join(["dvc exp run -n", *run]) for run in runs]
 
     def documented(self) -> str:
         """Return the same with the variables ARCHIVE, a file, and WEIGHTS, a folder."""
         initial = self.about["weights"].items()
-        return self.command(
-            "$ARCHIVE", {name: f"$WEIGHTS/{file['name']}" for name, file in initial}
-        )
+        weights = {name: f"$WEIGHTS/{file['name']}" for name, file in initial}
+        return " && ".join(self.commands("$ARCHIVE", weights))
 
 
 def weights_key(system: str) -> str:
