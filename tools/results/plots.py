@@ -99,7 +99,9 @@ def _forest(axes: Axes, rows: Sequence[Record]) -> None:
         axes.plot([test["auc_low"], test["auc_high"]], [place, place], **line)
         axes.plot([test["auc"]], [place], "o", color=colour)
     names = [
-        f"{record.system}, {record.image_size} px" if record.image_size else record.system
+        f"{record.system}, {record.image_size} px"
+        if record.image_size
+        else f"{record.system}, mean of {len(record.members)}"
         for record in ordered
     ]
     axes.set_yticks(range(len(ordered)), names)

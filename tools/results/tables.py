@@ -46,7 +46,7 @@ LINES = {  # what the article's figures are called here
     "fn": "false negatives",
 }  # fmt: skip
 COLUMNS: Mapping[str, Column] = {
-    "system": lambda r: f"`{r.system}`",
+    "system": lambda r: f"`{r.system}`" + (f", mean of {len(r.members)}" if r.members else ""),
     "frozen blocks": lambda r: str(r.train["freeze_blocks"]),
     "size": lambda r: str(r.image_size or "-"),
     "start": lambda r: "ImageNet" if r.pretrained else "random",
@@ -102,7 +102,7 @@ def seeds(groups: Iterable[Sequence[Record]]) -> str:
         one = group[0]
         rows.append(
             [
-                f"`{one.system}`", str(one.image_size or "-"), one.protocol,
+                COLUMNS["system"](one), COLUMNS["size"](one), one.protocol,
                 ", ".join(f"{number(r.metrics['test']['auc'])} ({r.seed})" for r in group),
                 *(number(found[name]) for name in ("mean", "range", "interval")),
                 found["larger"],
@@ -125,7 +125,7 @@ def markers(records: Iterable[Record], marked: set[str]) -> str:
     rows, headers = [], ["system", "size"]
     for record in records:
         both = by_marker.groups(record.predictions, marked, record.seed)
-        rows.append([f"`{record.system}`", str(record.image_size or "-"), *map(interval, both)])
+        rows.append([COLUMNS["system"](record), COLUMNS["size"](record), *map(interval, both)])
         headers[2:] = [
             f"{word} one: {group['normal']} NORMAL, {group['pneumonia']} PNEUMONIA"
             for word, group in zip(("with", "without"), both, strict=True)
