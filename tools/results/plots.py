@@ -104,7 +104,11 @@ def _forest(axes: Axes, rows: Sequence[Record]) -> None:
         else f"{record.system}, mean of {len(record.members)}"
         for record in ordered
     ]
-    axes.set_yticks(range(len(ordered)), names)
+    labels = [
+        f"{name}, {len(record.history)} epochs" if names.count(name) > 1 else name
+        for name, record in zip(names, ordered, strict=True)
+    ]
+    axes.set_yticks(range(len(ordered)), labels)
     axes.set_ylim(-0.6, len(ordered) - 0.4)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
