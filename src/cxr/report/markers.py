@@ -1,7 +1,7 @@
 """Test AUC among the images with a large marker, and among the others.
 
-A marker tells the scanner. If one scanner made far more images of one class than of the other, a
-network may take its look for the disease, and is then worse among its images than overall.
+A marker often tells the scanner. If one scanner made far more images of one class than of the
+other, a network may take its look for the disease, and is then worse among its images than overall.
 """
 
 from collections.abc import Mapping, Sequence
