@@ -316,14 +316,19 @@ class TestMlflow:
         assert (clone.root / "splits/summary.json").is_file()
 
     def test_input_hashes_are_right_after_a_second_rebuild(self, clone):
-        phantom.write_archive(clone.root / "tiny.zip", seed=2, images=40, size_range=(40, 64))
-        assert clone.stages("repro", "split") == {"download", "split"}
-        made = {out["path"]: out["md5"] for out in clone.lock()["download"]["outs"]}
-        runs = clone.runs()
-        newest = runs[runs["tags.stage"] == "split"].sort_values("start_time").iloc[-1]
-        assert newest["tags.dvc.md5.raw/xrays.zip"] == made["raw/xrays.zip"]
-        clone.call("git", "checkout", "dvc.lock")
-        clone.call("dvc", "checkout", "--quiet")
+        archive = clone.root / "tiny.zip"
+        before = archive.read_bytes()
+        try:
+            phantom.write_archive(archive, seed=2, images=40, size_range=(40, 64))
+            assert clone.stages("repro", "split") == {"download", "split"}
+            made = {out["path"]: out["md5"] for out in clone.lock()["download"]["outs"]}
+            runs = clone.runs()
+            newest = runs[runs["tags.stage"] == "split"].sort_values("start_time").iloc[-1]
+            assert newest["tags.dvc.md5.raw/xrays.zip"] == made["raw/xrays.zip"]
+        finally:
+            archive.write_bytes(before)
+            clone.call("git", "checkout", "dvc.lock")
+            clone.call("dvc", "checkout", "--quiet", "--force")
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,11 @@ import pytest
 
 from cxr import sweep
 from tests.clone import Clone
-from tools import phantom
 
 
 @pytest.fixture(scope="module")
 def swept(clone: Clone) -> Iterator[tuple[str, pd.DataFrame]]:
     """Run two seeds of one system; return what was said, and its rows of sources/seeds.csv."""
-    archive = clone.root / "tiny.zip"
-    phantom.write_archive(
-        archive, seed=1, images=40, size_range=(40, 64)
-    )  # another test's may be there
     settings = clone.root / "params.yaml"
     before = settings.read_text()
     # An experiment runs in a copy, where the untracked tiny.zip is not.
