@@ -1,4 +1,4 @@
-"""Locks and leftovers of a killed DVC: what DVC says, and that docs/TROUBLESHOOTING.md helps."""
+"""Locks and leftovers of DVC: what it says, and that docs/TROUBLESHOOTING.md helps."""
 
 import json
 import os
@@ -88,12 +88,15 @@ def repository(committed, tmp_path) -> Repository:
 
 
 def assert_documented(said: str) -> str:
-    """A heading of the page has the message, with ... for what differs; return the advice."""
+    """Headings of the page have the messages, with ... for what differs; return their advice."""
     flat = " ".join(said.split())
-    for heading, advice in re.findall(r"^###? (.+)\n\n((?:.+\n)+)", DOCS, re.MULTILINE):
-        if re.search(".*?".join(map(re.escape, heading.split("..."))), flat):
-            return advice
-    pytest.fail(f"docs/TROUBLESHOOTING.md has no heading for: {flat}")
+    advice = [
+        advice
+        for heading, advice in re.findall(r"^### (.+)\n\n((?:.+\n)+)", DOCS, re.MULTILINE)
+        if re.search(".*?".join(map(re.escape, heading.split("..."))), flat)
+    ]
+    assert advice, f"docs/TROUBLESHOOTING.md has no heading for: {flat}"
+    return "\n".join(advice)
 
 
 def test_each_lock_of_a_killed_repro_is_explained_and_the_stage_runs_again(repository):
@@ -136,3 +139,15 @@ def test_a_killed_temporary_experiment_seems_to_run_for_ever(repository):
     assert "Running" not in repository.dvc("exp", "show", "--csv")
     repository.dvc("exp", "run", "--temp", "-n", "two", "-S", "seed=2")
     assert "two" in repository.dvc("exp", "show", "--csv")
+
+
+def test_a_name_that_is_taken_is_removed_and_nothing_runs_twice(repository):
+    repository.go.touch()
+    run = ("exp", "run", "-n", "one", "-S", "seed=1")
+    repository.dvc(*run)
+    said = repository.dvc(*run[:-1], "seed=2", fails=True)
+    assert "`dvc exp remove NAME`" in assert_documented(said)
+    assert "Running stage" in repository.dvc(*run, "-f")  # although nothing has changed
+    repository.dvc("exp", "remove", "one")
+    assert "Running stage" not in repository.dvc(*run)
+    assert "one" in repository.dvc("exp", "show", "--csv")
